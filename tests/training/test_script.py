@@ -99,6 +99,27 @@ def test_keras_takes_every_optimizer_that_is_printed_for_it():
         spec = TrainingSpec(loss={"op": "MeanSquaredError"}, optimizer={"kind": kind})
         printed = training_code.optimizer_call(spec.optimizer)
         keras.optimizers.get(eval(printed, {"keras": keras}))
+    assert "lamb" not in training_code.OWN  # Keras scales vectors too
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        {"kind": "sgd", "momentum": 0.9, "dampening": 0.1},
+        {"kind": "adagrad", "learning_rate_decay": 0.1},
+        {"kind": "nadam", "momentum_decay": 0.01},
+        {"kind": "adam", "weight_decay": 0.1},
+    ],
+    ids=lambda optimizer: optimizer["kind"],
+)
+def test_a_setting_that_keras_has_not_is_not_left_out(optimizer, tmp_path):
+    pytest.importorskip("keras")
+    model = description.load(MODEL)
+    model.training = TrainingSpec(loss={"op": "SparseCategoricalCrossentropy"}, optimizer=optimizer)
+    assert "model.compile(" not in model.write("keras").text
+    np.savez(tmp_path / "data.npz", image=np.zeros((8, 36), np.float32), label=np.zeros(8, int))
+    with pytest.raises(TrainingError, match=r"no class for the optimizer \w+ as it is set"):
+        training.emit(model, tmp_path / "data.npz", tmp_path / "out", framework="keras")
 
 
 def test_what_a_script_has_no_words_for_is_named(tmp_path):

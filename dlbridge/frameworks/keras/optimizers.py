@@ -180,7 +180,7 @@ class Own:
 
 
 _BETAS = {"beta_1": "beta_1", "beta_2": "beta_2", "epsilon": "epsilon"}
-#: The specification's name of an optimizer -> Keras' class; RAdam is missing there.
+#: The specification's name of an optimizer -> Keras' class. RAdam is missing there, and its Lamb scales vectors too.
 OWN = {
     "sgd": Own("SGD", {"momentum": "momentum", "nesterov": "nesterov"}),
     "adam": Own("Adam", _BETAS | {"amsgrad": "amsgrad"}),
@@ -191,5 +191,14 @@ OWN = {
     "adadelta": Own("Adadelta", {"rho": "rho", "epsilon": "epsilon"}),
     "rmsprop": Own("RMSprop", {"rho": "rho", "momentum": "momentum", "epsilon": "epsilon", "centered": "centered"}),
     "lion": Own("Lion", {"beta_1": "beta_1", "beta_2": "beta_2"}),
-    "lamb": Own("Lamb", _BETAS),
 }
+
+
+def own_class(spec: Any) -> Own | None:
+    """The class of Keras' for the optimizer of a specification; None where it lacks a setting that is asked for."""
+    own = OWN.get(spec.kind)
+    if own is None or (spec.weight_decay and spec.decay == "coupled"):
+        return None
+    known = {"kind", "learning_rate", "weight_decay", "decay", "no_decay", "groups", *own.arguments.values()}
+    others = {name: field.default for name, field in type(spec).model_fields.items() if name not in known}
+    return own if all(getattr(spec, name) == usual for name, usual in others.items()) else None

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras.optimizers import OWN
+from dlbridge.frameworks.keras.optimizers import OWN, own_class
 from dlbridge.ops import traits
 from dlbridge.source.code import literal_text as text
 from dlbridge.source.training_code import TrainingPrinter
@@ -32,8 +32,8 @@ def printer(*, eagerly: bool = False) -> TrainingPrinter:
 
 
 def _optimizers(spec: Any) -> Collection[str]:
-    """The kinds of optimizers that Keras has, with the weight decay that a specification wants."""
-    return () if spec.weight_decay and spec.decay == "coupled" else OWN
+    """The kinds of optimizers that Keras has with the settings that a specification wants: its own, or none."""
+    return () if own_class(spec) is None else (spec.kind,)
 
 
 def _lines(loop: Loop, *, eagerly: bool) -> list[str]:
@@ -87,18 +87,7 @@ def _metric(name: str, spec: Any, output: ir.Value) -> str:
 def optimizer_call(spec: Any, *more: str) -> str:
     """What names the optimizer of a specification, of Keras' own classes; ``more`` are further arguments."""
     own, arguments = OWN[spec.kind], optimizer_arguments(spec, *more)
-    if not arguments and _has_word(own.name.lower()):
-        return f'"{own.name.lower()}"'
-    return f"keras.optimizers.{own.name}({arguments})"
-
-
-def _has_word(name: str) -> bool:
-    """Whether ``compile`` takes a word for an optimizer; there is none for Lamb."""
-    try:
-        keras.optimizers.get(name)
-    except ValueError:
-        return False
-    return True
+    return f"keras.optimizers.{own.name}({arguments})" if arguments else f'"{own.name.lower()}"'
 
 
 def optimizer_arguments(spec: Any, *more: str) -> str:

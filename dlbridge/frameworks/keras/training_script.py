@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dlbridge.errors import TrainingError
-from dlbridge.frameworks.keras.optimizers import OWN
+from dlbridge.frameworks.keras.optimizers import OWN, own_class
 from dlbridge.frameworks.keras.script_images import NUMPY
 from dlbridge.frameworks.keras.training_code import optimizer_arguments, optimizer_call
 from dlbridge.source.code import literal_text as text
@@ -39,8 +39,7 @@ def script(source: Source, task: Any, described: Any) -> str:
     check_loss(loss, _LOSSES, rank)
     if loss.class_axis == 1 and rank > 2:
         raise TrainingError(f"Keras has no loss with the classes on axis 1, as {loss.op} has them")
-    is_coupled = spec.optimizer.weight_decay and spec.optimizer.decay == "coupled"
-    if spec.optimizer.kind not in OWN or is_coupled or getattr(spec.optimizer, "dampening", 0):
+    if own_class(spec.optimizer) is None:
         raise TrainingError(f"Keras has no class for the optimizer {spec.optimizer.kind} as it is set")
     _check_precision(spec.precision, source)
     names, target = variables(source, described, _TAKEN)
@@ -186,7 +185,7 @@ def _main(source: Source, spec: Any, loss: Any, described: Any, names: list[str]
     if kept is not None:
         fit.insert(-2, f"validation_data={validation}")
     is_exact = spec.optimizer.kind in (*_EXACT, *_CORRECTED)
-    note = [] if is_exact else ["# Keras adds epsilon in another place, which shows in the fourth digit."]
+    note = [] if is_exact else ["# Keras adds epsilon in another place: its numbers differ a little."]
     seeded = [f"keras.utils.set_random_seed({spec.seed})"] if described.is_random else []
     half = spec.precision.kind if spec.precision is not None else None
     policy = [f'keras.config.set_dtype_policy("mixed_{half}")'] if half is not None else []
