@@ -11,7 +11,8 @@ import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass
 
 import dlbridge
-from dlbridge.frameworks.onnx import WriteOptions, masks
+from dlbridge.frameworks.onnx import WriteOptions
+from dlbridge.frameworks.onnx.kernels import for_onnxruntime
 from dlbridge.frameworks.onnx.source import OnnxSource
 from dlbridge.model import Model
 from dlbridge.ops import extension, traits
@@ -19,7 +20,6 @@ from dlbridge.ops.keys import is_op, op_key
 from dlbridge.passes import Pass, Pipeline
 from dlbridge.passes.downgrade import downgrade
 from dlbridge.passes.inline import expand
-from dlbridge.passes.matching import match
 from dlbridge.passes.no_ops import remove_no_op
 from dlbridge.passes.pipeline import LAST
 from dlbridge.passes.rewriter import Rewriter, Site
@@ -76,7 +76,7 @@ def pipeline(opset: int = traits.EXPORT_OPSET) -> Pipeline:
             Pass("lower", lower, "Say the layers of the dlbridge domain in standard ops.", requires=INFER.provides),
             Pass(
                 "for_onnxruntime",
-                functools.partial(_for_onnxruntime, opset=opset),
+                functools.partial(for_onnxruntime, opset=opset),
                 "Say what onnxruntime has no kernel for in ops that it has.",
             ),
             Pass("drop_weights", on_graph(drop_weights), "Drop weights that nothing reads.", keeps=EVERYTHING),
@@ -155,44 +155,6 @@ def _nothing(site: Site) -> None:
 
 
 _LOWER = {"Linear": _linear, "Embedding": _embedding, **dict.fromkeys(extension.TRAINING_ONLY_OPS, _nothing)}
-
-
-# --- what onnxruntime has no kernel for -------------------------------------------------------------------------------
-
-
-def _for_onnxruntime(model: ir.Model, opset: int) -> bool:
-    rewriter = Rewriter(model.graph)
-    raised: masks.Raised = {}
-    for node in list(model.graph.all_nodes()):
-        site = Site(node, rewriter)
-        if match(node, "BatchNormalization", training_mode=1) is not None:
-            _expand_batch_statistics(site)
-        elif opset >= 23 and match(node, "Attention") is not None:
-            masks.raise_lowest(site, raised)
-            masks.stretch(site)
-    return rewriter.changed
-
-
-def _expand_batch_statistics(site: Site) -> None:
-    """Replace a batch norm by the statistics of the batch, for which onnxruntime has no kernel.
-
-    They are computed, and a batch norm at inference takes them. What it takes is centred before, so that a mean far
-    from zero costs no digits.
-    """
-    size = site.rank()
-    if size is None or any(site.is_read(index) for index in range(1, len(site.node.outputs))):
-        return
-    text = f"""BatchStatistics (X, scale, B, mean, var) => (Y) {{
-        axes = Constant <value_ints = {[0, *range(2, size)]}> ()
-        centre = ReduceMean <keepdims = 1> (X, axes)
-        centred = Sub (X, centre)
-        rest = ReduceMean <keepdims = 0> (centred, axes)
-        squares = Mul (centred, centred)
-        variance = ReduceMean <keepdims = 0> (squares, axes)
-        Y = BatchNormalization <epsilon = {site.number("epsilon")!r}> (centred, scale, B, rest, variance)
-    }}"""
-    proto = onnx.parser.parse_function(f'<domain: "{extension.DOMAIN}", opset_import: ["": {traits.IR_OPSET}]> {text}')
-    expand(site.node, ir.from_proto(proto), site.rewriter)
 
 
 # --- what the file does not hold --------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import numpy as np
 import onnx
 import onnx_ir as ir
+import onnxruntime
 import pytest
 from onnx.reference import ReferenceEvaluator
 from onnx_ir.passes.common import InlinePass
@@ -164,3 +165,15 @@ def test_to_onnx_writes_the_file(tmp_path):
     written = _mlp().to_onnx(tmp_path / "m.onnx", opset=18)
     assert isinstance(written, ir.Model) and written.graph.opset_imports[""] == 18
     assert ONNX.accepts(written) and ONNX.accepts(onnx.load(tmp_path / "m.onnx")) and not ONNX.accepts("m.onnx")
+
+
+@pytest.mark.parametrize("power", [1, 2, 3])
+def test_a_global_pool_of_powers_runs_at_any_opset(power):
+    """onnxruntime has no kernel for it from 22 on."""
+    text = f"net (float[n, 2, h, w] x) => (float[n, 2, 1, 1] y) {{ y = GlobalLpPool <p = {power}> (x) }}"
+    proto = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["": 17]> {text}')
+    x = np.random.default_rng(0).standard_normal((3, 2, 4, 5)).astype(np.float32)
+    (right,) = onnxruntime.InferenceSession(proto.SerializeToString()).run(None, {"x": x})
+    for opset in (13, 21, 22, 24):
+        made = ONNX.load(ONNX.write(ONNX.read(proto), opset=opset))
+        np.testing.assert_allclose(ONNX.run(made, {"x": x})["y"], right, 1e-5)

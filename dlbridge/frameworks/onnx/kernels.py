@@ -1,0 +1,72 @@
+"""Says what onnxruntime has no kernel for in ops that it has."""
+
+from __future__ import annotations
+
+import onnx
+import onnx_ir as ir
+
+from dlbridge.frameworks.onnx import masks
+from dlbridge.ops import extension, traits
+from dlbridge.passes.inline import expand
+from dlbridge.passes.matching import match
+from dlbridge.passes.rewriter import Rewriter, Site
+
+
+def for_onnxruntime(model: ir.Model, opset: int) -> bool:
+    """Replace the nodes that onnxruntime would not run, in place; whether there were any."""
+    rewriter = Rewriter(model.graph)
+    raised: masks.Raised = {}
+    for node in list(model.graph.all_nodes()):
+        site = Site(node, rewriter)
+        if match(node, "BatchNormalization", training_mode=1) is not None:
+            _expand_batch_statistics(site)
+        elif opset >= 22 and match(node, "GlobalLpPool") is not None:
+            _sum_powers(site)
+        elif opset >= 23 and match(node, "Attention") is not None:
+            masks.raise_lowest(site, raised)
+            masks.stretch(site)
+    return rewriter.changed
+
+
+def _expand_batch_statistics(site: Site) -> None:
+    """Replace a batch norm by the statistics of the batch, for which onnxruntime has no kernel.
+
+    They are computed, and a batch norm at inference takes them. What it takes is centred before, so that a mean far
+    from zero costs no digits.
+    """
+    size = site.rank()
+    if size is None or any(site.is_read(index) for index in range(1, len(site.node.outputs))):
+        return
+    text = f"""BatchStatistics (X, scale, B, mean, var) => (Y) {{
+        axes = Constant <value_ints = {[0, *range(2, size)]}> ()
+        centre = ReduceMean <keepdims = 1> (X, axes)
+        centred = Sub (X, centre)
+        rest = ReduceMean <keepdims = 0> (centred, axes)
+        squares = Mul (centred, centred)
+        variance = ReduceMean <keepdims = 0> (squares, axes)
+        Y = BatchNormalization <epsilon = {site.number("epsilon")!r}> (centred, scale, B, rest, variance)
+    }}"""
+    proto = onnx.parser.parse_function(f'<domain: "{extension.DOMAIN}", opset_import: ["": {traits.IR_OPSET}]> {text}')
+    expand(site.node, ir.from_proto(proto), site.rewriter)
+
+
+def _sum_powers(site: Site) -> None:
+    """Say a global pool of powers by sums, which onnxruntime has at all opsets."""
+    size, power = site.rank(), site.integer("p")
+    if size is None:
+        return
+    axes = site.constant("axes", list(range(2, size)))
+    if power in (1, 2):
+        site.rewriter.replace(site.node, f"ReduceL{power}", [site.operand(0), axes], {"keepdims": 1})
+        return
+    text = f"""PowerMean (X, axes) => (Y) {{
+        size = Abs (X)
+        power = Constant <value_float = {float(power)!r}> ()
+        root = Constant <value_float = {1 / power!r}> ()
+        powers = Pow (size, power)
+        total = ReduceSum <keepdims = 1> (powers, axes)
+        Y = Pow (total, root)
+    }}"""
+    proto = onnx.parser.parse_function(f'<domain: "{extension.DOMAIN}", opset_import: ["": {traits.IR_OPSET}]> {text}')
+    site.set_inputs(site.operand(0), axes)
+    expand(site.node, ir.from_proto(proto), site.rewriter)
