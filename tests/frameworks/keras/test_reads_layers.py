@@ -115,6 +115,8 @@ PLAIN = {
     "resizing bilinear": (lambda: L.Resizing(7, 5), (4, 6, 2)),
     "resizing nearest": (lambda: L.Resizing(7, 5, interpolation="nearest"), (4, 6, 2)),
     "resizing bicubic": (lambda: L.Resizing(8, 6, interpolation="bicubic"), (4, 6, 2)),
+    "resizing cropped to the ratio": (lambda: L.Resizing(4, 7, crop_to_aspect_ratio=True), (7, 9, 2)),
+    "resizing padded to the ratio": (lambda: L.Resizing(4, 7, pad_to_aspect_ratio=True, fill_value=0.5), (9, 6, 2)),
     "resizing down": (lambda: L.Resizing(3, 4), (9, 7, 2)),
     "center crop": (lambda: L.CenterCrop(3, 4), (8, 7, 2)),
     "center crop beyond": (lambda: L.CenterCrop(9, 4), (8, 7, 2)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -66,10 +66,45 @@ def of_batch(
 
 @operation("Resize")
 def resize(site: CallSite, images: Any) -> ir.Value:
-    kind = site.source
-    if kind.crop_to_aspect_ratio or kind.pad_to_aspect_ratio:
-        site.refuse("resizing that crops or pads to the aspect ratio")
-    return resize_to(site, site.tensor(images), list(kind.size), kind.interpolation, site.data_format, kind.antialias)
+    return resize_as(site, site.source, site.tensor(images), list(site.source.size), site.data_format)
+
+
+def resize_as(site: CallSite, kind: Any, x: ir.Value, size: list[int], data_format: str) -> ir.Value:
+    """Resize an image or a batch of images as an operation, or a layer, has it: cut or padded to the ratio first."""
+    if kind.crop_to_aspect_ratio:
+        x = _cropped(site, x, size, data_format)
+    elif kind.pad_to_aspect_ratio:
+        x = _padded(site, x, size, data_format, kind.fill_value)
+    return resize_to(site, x, size, kind.interpolation, data_format, kind.antialias)
+
+
+def _cropped(site: CallSite, x: ir.Value, size: Sequence[int], data_format: str) -> ir.Value:
+    """The middle of an image, in the ratio of a size."""
+    axes, found, fitting = _fitting(site, x, size, data_format)
+    kept = [max(min(old, new), 1) for old, new in zip(found, fitting, strict=True)]
+    starts = [(old - new) // 2 for old, new in zip(found, kept, strict=True)]
+    return site.op("Slice", x, starts, [a + n for a, n in zip(starts, kept, strict=True)], axes)
+
+
+def _padded(site: CallSite, x: ir.Value, size: Sequence[int], data_format: str, fill: float) -> ir.Value:
+    """An image with as much on either side as its ratio lacks of that of a size."""
+    axes, found, fitting = _fitting(site, x, size, data_format)
+    amounts = [(max(old, new) - old) // 2 for old, new in zip(found, fitting, strict=True)]
+    return pad(site, x, axes, [(n, n) for n in amounts], value=fill)
+
+
+def _fitting(
+    site: CallSite, x: ir.Value, size: Sequence[int], data_format: str
+) -> tuple[list[int], list[int], list[int]]:
+    """(axes of height and width, these sizes, those that go with the other one in the ratio of a size).
+
+    Keras divides in float32, and cuts off what is behind the point.
+    """
+    axes = list(_axes(site, x, data_format))
+    found = [site.shape(x)[axis] for axis in axes]
+    site.require(found, "resizing to the aspect ratio of an image whose size is not known")
+    fitting = [int(np.float32(found[1 - i] * size[i]) / np.float32(size[1 - i])) for i in (0, 1)]
+    return axes, found, fitting
 
 
 def _axes(site: CallSite, x: ir.Value, data_format: str) -> tuple[int, int]:

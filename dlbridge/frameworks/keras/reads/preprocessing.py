@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from dlbridge.frameworks.keras.building import IR_DTYPES
 from dlbridge.frameworks.keras.call_site import CallSite, layer
-from dlbridge.frameworks.keras.reads.image import resize_to
+from dlbridge.frameworks.keras.reads.image import resize_as, resize_to
 from dlbridge.frameworks.keras.reads.indexing import one_hot_of
 from dlbridge.ops.extension import AUGMENTATIONS, DOMAIN
 
@@ -44,10 +44,8 @@ def normalization(site: CallSite) -> Any:
 @layer("Resizing")
 def resizing(site: CallSite) -> Any:
     kind = site.layer
-    if kind.crop_to_aspect_ratio or kind.pad_to_aspect_ratio:
-        site.refuse("resizing that crops or pads to the aspect ratio")
     x = site.cast(site.x, kind.compute_dtype)
-    return resize_to(site, x, [kind.height, kind.width], kind.interpolation, kind.data_format, kind.antialias)
+    return resize_as(site, kind, x, [kind.height, kind.width], kind.data_format)
 
 
 @layer("CenterCrop")
