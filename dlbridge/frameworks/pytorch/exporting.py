@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import re
 import traceback
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -239,8 +240,14 @@ def _traced(
         raise DlbridgeError(
             f"torch.export cannot export it: {_short(error)}",
             where=f"{type(module).__name__}{f' ({line})' if line else ''}",
-            hint=IN_A_GRAPH if isinstance(error, GuardOnDataDependentSymNode) else None,
+            hint=IN_A_GRAPH if isinstance(error, GuardOnDataDependentSymNode) else _multiples(str(error)),
         ) from error
+
+
+def _multiples(said: str) -> str | None:
+    """What helps where a tensor is cut into parts of a free size, of which only multiples fit."""
+    parts = re.findall(r"//(\d+)\)", said) if "is invalid for input of size" in said else []
+    return f"if only multiples of {parts[0]} fit, name the size so: {parts[0]}*n" if parts else None
 
 
 #: What torch says where a transform (``torch.vmap``) is in the way of an export.

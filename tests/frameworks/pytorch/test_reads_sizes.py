@@ -496,3 +496,14 @@ def test_quotients_of_sizes_are_rounded_down_as_python_does(framework):
         for got, right in zip(made.values(), RoundedDown()(x, y), strict=True):
             torch.testing.assert_close(torch.from_numpy(got), right)
     assert framework == "onnx" or "-(-x.shape[1] // 4)" in source.text.replace("ops.shape(x)", "x.shape")
+
+
+def test_a_size_of_which_only_multiples_fit_is_named_so():
+    def unshuffled(self, x):
+        return F.pixel_unshuffle(x, 3)
+
+    with pytest.raises(DlbridgeError) as refused:
+        load(unshuffled, "float32[batch,2,h,6]")
+    assert refused.value.hint == "if only multiples of 3 fit, name the size so: 3*n"
+    module, model = load(unshuffled, "float32[batch,2,3*h,6]")
+    agrees(module, model, (2, 2, 6, 6), (1, 2, 3, 6))
