@@ -160,12 +160,11 @@ class GraphReader:
         """What a model's own code gives back, as a value: also a number, a size or None."""
         if item is None or isinstance(item, ir.Value):
             return item
-        is_number = isinstance(item, (bool, int, float, SymbolicSize))
-        return (
-            self.build.value(item, ir.DataType.FLOAT if isinstance(item, float) else None)
-            if is_number
-            else self.value(item)
-        )
+        if isinstance(item, float):
+            return self.build.value(item, ir.DataType.FLOAT)
+        if isinstance(item, (int, SymbolicSize)):
+            return self.build.value(item, None)
+        return self.value(item)
 
     def _typed(self, operation: Any, value: ir.Value, tensor: Any) -> ir.Value:
         """Cast a result to its dtype in Keras; for a layer only if both dtypes are floating."""
