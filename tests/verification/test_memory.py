@@ -1,5 +1,6 @@
 """A large model is verified with at most two models of memory beside the original."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -138,6 +139,17 @@ def test_large_inputs_are_run_as_predict_runs_them(kind, monkeypatch):
     for name, array in found.items():
         assert array.dtype == right[name].dtype
         np.testing.assert_allclose(array, right[name], rtol=1e-6)
+
+
+def test_many_sizes_are_run_without_a_word(monkeypatch, caplog):
+    monkeypatch.setattr(keras_runner, "_LARGE_INPUTS", 0)
+    model = dlbridge.load(torch.nn.Flatten(0, 1).eval(), inputs={"input": "float32[a,b,c]"})
+    live = model.to_keras()
+    monkeypatch.setattr(logging.getLogger("tensorflow"), "propagate", True)
+    for rank in range(1, 9):
+        keras_runner.run(live, {"input": np.zeros((rank, 9 - rank, 3), np.float32)})
+        live.predict_function = None  # what is compiled anew, TensorFlow warns of
+    assert not [record for record in caplog.records if record.name == "tensorflow"]
 
 
 def test_weights_are_compared_a_few_rows_at_a_time(monkeypatch):

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import functools
-import logging
 import math
-import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import keras
 import numpy as np
@@ -16,6 +14,7 @@ import onnx
 import onnx_ir as ir
 
 from dlbridge.errors import DlbridgeError
+from dlbridge.frameworks.keras.logs import quiet
 from dlbridge.model import Model
 from dlbridge.ops.keys import op_key
 from dlbridge.passes import signature
@@ -113,7 +112,7 @@ def converted(convert: Callable[[], tuple[onnx.ModelProto, Any]]) -> ir.Model:
     """
     _register_erfc()
     try:
-        with _Quiet():
+        with quiet("tf2onnx"):  # it tells of each of its steps; nothing below an error is of use here
             made = ir.from_proto(convert()[0])
     except ConversionError:
         raise
@@ -170,28 +169,3 @@ def _register_erfc() -> None:
                 shapes=shapes,
                 dtypes=dtypes,
             )
-
-
-class _Quiet:
-    """tf2onnx tells of each of its steps on the log; nothing below an error is of use here.
-
-    The last of those that run at once gives the log back its level.
-    """
-
-    _logger = logging.getLogger("tf2onnx")
-    _lock = threading.Lock()
-    _running: ClassVar[set[object]] = set()
-    _level = logging.NOTSET
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if not self._running:
-                _Quiet._level = self._logger.level
-            self._running.add(self)
-            self._logger.setLevel(logging.ERROR)
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._running.discard(self)
-            if not self._running:
-                self._logger.setLevel(self._level)

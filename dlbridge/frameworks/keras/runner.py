@@ -17,6 +17,7 @@ import onnx_ir as ir
 from dlbridge.errors import UnsupportedOpError, WeightsError
 from dlbridge.frameworks.keras import compat, regularizing
 from dlbridge.frameworks.keras.exact import Exact
+from dlbridge.frameworks.keras.logs import quiet
 from dlbridge.frameworks.keras.variables import to_tensor
 from dlbridge.ops import traits
 from dlbridge.source.program import Source
@@ -180,7 +181,9 @@ def run(live: keras.Model, inputs: Mapping[str, np.ndarray]) -> dict[str, np.nda
     source.require_inputs(inputs)
     tensors = {n: keras.ops.convert_to_tensor(inputs[n]) for n in source.inputs}
     is_large = sum(inputs[n].nbytes for n in source.inputs) >= _LARGE_INPUTS
-    values = _call(live, tensors, live.predict_on_batch if is_large else functools.partial(live, training=False))
+    call = live.predict_on_batch if is_large else functools.partial(live, training=False)
+    with quiet("tensorflow"):  # which warns where many sizes are tried
+        values = _call(live, tensors, call)
     return {n: keras.ops.convert_to_numpy(v) for n, v in zip(source.outputs, values, strict=True)}
 
 
