@@ -69,7 +69,8 @@ def _readers(model: Model, unlike: Sequence[Unlike]) -> Iterator[ir.Node]:
 
 
 def _more(model: Model, unlike: Sequence[Unlike]) -> str:
-    """What is said of all weights but the first that differ. Biases and scales may be alike in models made anew."""
+    """Describe the other weights that differ. Where all kernels and tables do, the model was initialised again; biases
+    and scales may still be equal, as they start from constants."""
     others = len(unlike) - 1
     trained = {name for name, value in model.graph.initializers.items() if traits.is_trained(value)}
     drawn = {name for name in trained if len(model.graph.initializers[name].shape or ()) > 1}

@@ -29,7 +29,7 @@ def _takes_variables(function: Expr) -> bool:
 
 
 def _argument(given: Expr) -> Expr:
-    """An argument of a call, in which weights stand alone, in a list, or after a star."""
+    """An argument of a call with arrays for its weights: the argument itself, items of a list, or what is unpacked."""
     if isinstance(given, (Keyword, Star)):
         return given.with_children((_argument(given.value),))
     if isinstance(given, Items):

@@ -158,7 +158,7 @@ class _Snapshot:
             for name in new:
                 del attributes[name]
             other = {n: v for n, v in before.items() if attributes.get(n, attributes) is not v}
-            # torch.export puts tuples of the same items in the place of a module's
+            # torch.export replaces a module's tuples with new ones of the same items: these are no change
             self.changed += [*new, *(n for n, v in other.items() if not _same([attributes.get(n)], [v]))]
             attributes.update(other)
 
