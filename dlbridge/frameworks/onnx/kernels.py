@@ -46,8 +46,7 @@ def _expand_batch_statistics(site: Site) -> None:
         variance = ReduceMean <keepdims = 0> (squares, axes)
         Y = BatchNormalization <epsilon = {site.number("epsilon")!r}> (centred, scale, B, rest, variance)
     }}"""
-    proto = onnx.parser.parse_function(f'<domain: "{extension.DOMAIN}", opset_import: ["": {traits.IR_OPSET}]> {text}')
-    expand(site.node, ir.from_proto(proto), site.rewriter)
+    _expand_as(text, site)
 
 
 def _sum_powers(site: Site) -> None:
@@ -67,6 +66,11 @@ def _sum_powers(site: Site) -> None:
         total = ReduceSum <keepdims = 1> (powers, axes)
         Y = Pow (total, root)
     }}"""
-    proto = onnx.parser.parse_function(f'<domain: "{extension.DOMAIN}", opset_import: ["": {traits.IR_OPSET}]> {text}')
     site.set_inputs(site.operand(0), axes)
+    _expand_as(text, site)
+
+
+def _expand_as(text: str, site: Site) -> None:
+    """Replace a node by the body of a function, in ONNX text, of its inputs and outputs."""
+    proto = onnx.parser.parse_function(f'<domain: "{extension.DOMAIN}", opset_import: ["": {traits.IR_OPSET}]> {text}')
     expand(site.node, ir.from_proto(proto), site.rewriter)
