@@ -102,6 +102,25 @@ def test_two_processes_reach_what_one_reaches(tmp_path, framework, together, nam
         np.testing.assert_allclose(second[key], values, rtol=1e-9, err_msg=key)
 
 
+_LEAVES = """
+import atexit
+import torch.distributed as dist
+atexit.register(lambda: print("in a group:", dist.is_initialized()))  # what is registered first is called last
+from dlbridge.frameworks.pytorch.group import Group
+print("of", Group().size)
+"""
+
+
+@pytest.mark.pytorch
+def test_a_process_leaves_its_group_before_it_ends():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    joined = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    environment = {**os.environ, **joined, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([sys.executable, "-c", _LEAVES], env=environment, capture_output=True, text=True, timeout=300)
+    assert (done.stdout, done.returncode) == ("of 1\nin a group: False\n", 0), done.stderr[-3000:]
+
+
 def _refused(model, loss, rows=None):
     spec = TrainingSpec.model_validate({"loss": loss, "optimizer": {"kind": "sgd"}, "batch_size": 4})
     data = Dataset({"x": np.zeros((4, 2))}, (np.zeros((4, 2)),), (None,), spec)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 from collections.abc import Sequence
 
@@ -19,6 +21,7 @@ class Group:
     def __init__(self) -> None:
         if not dist.is_initialized():  # Ray Train has done it
             dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+            atexit.register(_leave)
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
@@ -32,6 +35,17 @@ class Group:
             dist.all_reduce(tensor)
             found.append(tensor.cpu().numpy())
         return found
+
+
+def _leave() -> None:
+    """Leave the group that this module has joined, while the interpreter still runs.
+
+    Gloo's threads let go of the last sum's tensors after it is done. A thread that does so while the interpreter ends
+    aborts the process, after the training. NCCL has no such threads, and waits here for processes that have failed.
+    """
+    if dist.is_initialized() and dist.get_backend() == "gloo":
+        gc.collect()  # a module that trains in the group keeps it
+        dist.destroy_process_group()
 
 
 def group() -> Group | None:
