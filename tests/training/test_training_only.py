@@ -12,7 +12,7 @@ import torch
 import dlbridge
 from dlbridge.errors import DlbridgeError
 from dlbridge.ops import extension
-from tests.helpers.op_cases import X, _case
+from tests.helpers.op_cases.case import X, case
 
 nn, L = torch.nn, keras.layers
 
@@ -23,7 +23,7 @@ LOW = -1.7580993408473766  # of AlphaDropout: the limit of Selu
 def in_training(framework, op, x, **attributes):
     """What the written model of one op makes of numbers in training."""
     given = {name: value for name, value in attributes.items() if value != ()}  # onnx writes no empty attribute
-    model = _case(f"dlbridge:{op}", X(x.shape), **given).model()
+    model = case(f"dlbridge:{op}", X(x.shape), **given).model()
     if framework == "pytorch":
         torch.manual_seed(0)
         return model.to_pytorch().train()(torch.from_numpy(x)).detach().numpy()

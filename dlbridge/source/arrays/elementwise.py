@@ -7,6 +7,7 @@ from typing import Any
 
 import onnx_ir as ir
 
+from dlbridge.ops.elementwise import BINARY_FUNCTIONS, UNARY_FUNCTIONS
 from dlbridge.source.arrays import ArrayDialect, Family
 from dlbridge.source.code import Code, code, join
 from dlbridge.source.expr import is_size
@@ -17,46 +18,12 @@ elementwise = Family()
 #: has the same ops as functions.
 operators = Family()
 
-#: Op -> the function that computes it, as ``keras.ops`` calls it.
-FUNCTIONS = {
-    "Abs": "abs",
-    "Acos": "arccos",
-    "Acosh": "arccosh",
-    "And": "logical_and",
-    "Asin": "arcsin",
-    "Asinh": "arcsinh",
-    "Atan": "arctan",
-    "Atanh": "arctanh",
-    "BitwiseAnd": "bitwise_and",
-    "BitwiseNot": "bitwise_not",
-    "BitwiseOr": "bitwise_or",
-    "BitwiseXor": "bitwise_xor",
-    "Ceil": "ceil",
-    "Cos": "cos",
-    "Cosh": "cosh",
-    "Det": "det",
-    "Erf": "erf",
-    "Exp": "exp",
-    "Floor": "floor",
-    "IsNaN": "isnan",
-    "Log": "log",
-    "Neg": "negative",
-    "Not": "logical_not",
-    "Or": "logical_or",
-    "Reciprocal": "reciprocal",
-    "Round": "round",
-    "Sign": "sign",
-    "Sin": "sin",
-    "Sinh": "sinh",
-    "Sqrt": "sqrt",
-    "Tan": "tan",
-    "Xor": "logical_xor",
-}
+_FUNCTIONS = UNARY_FUNCTIONS | BINARY_FUNCTIONS | {"Det": "det"}
 
 
-@elementwise(*FUNCTIONS)
+@elementwise(*_FUNCTIONS)
 def function(op: Op, arrays: ArrayDialect) -> Code:
-    return arrays.call(FUNCTIONS[op.key], *op.tensors)
+    return arrays.call(_FUNCTIONS[op.key], *op.tensors)
 
 
 @elementwise("IsInf")

@@ -1,4 +1,4 @@
-"""The writing rules of Keras against the ONNX reference evaluator: a case for each attribute (op_cases.py)."""
+"""The writing rules of Keras against the ONNX reference evaluator: a case for each attribute (op_cases)."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import pytest
 import dlbridge
 from dlbridge import frameworks
 from dlbridge.verification.compare import relative_error
-from tests.helpers import op_cases_ranks, op_cases_regions
-from tests.helpers.op_cases import CASES, Case
+from tests.helpers.op_cases import CASES
+from tests.helpers.op_cases.case import Case
 
 KERAS = frameworks.get("keras")
 
 
-@pytest.mark.parametrize("case", [*CASES, *op_cases_ranks.CASES, *op_cases_regions.CASES], ids=str)
+@pytest.mark.parametrize("case", CASES, ids=str)
 def test_case(case: Case) -> None:
     live = KERAS.load(KERAS.write(case.model()))
     for given, expected in case.runs():

@@ -13,18 +13,17 @@ import dlbridge
 from dlbridge import description, frameworks
 from dlbridge.errors import DlbridgeError, UnsupportedOpError
 from dlbridge.frameworks.nnx.runner import lookup, wide
-from tests.helpers import op_cases_ranks, op_cases_regions
-from tests.helpers.op_cases import CASES, Case
+from tests.helpers.op_cases import CASES
+from tests.helpers.op_cases.case import Case
 from tests.helpers.paths import EXAMPLES
 
 nnx = pytest.importorskip("flax.nnx")
 NNX = frameworks.get("nnx")
-ALL = [*CASES, *op_cases_ranks.CASES, *op_cases_regions.CASES]
 #: One case of each op, without the sweep over all: what is not a function of arrays that other frameworks share.
 LAYERS = {"Conv", "ConvTranspose", "MaxPool", "AveragePool", "BatchNormalization", "LayerNormalization", "LSTM", "Cast"}
 LAYERS |= {"GroupNormalization", "InstanceNormalization", "RMSNormalization", "Gather", "Pad", "Reshape", "Div", "If"}
 LAYERS |= {"dlbridge:Linear", "dlbridge:Embedding", "Loop", "Scan", "Resize", "Slice", "Attention", "ScatterND"}
-QUICK = list({case.op: case for case in reversed(ALL) if case.op in LAYERS}.values())
+QUICK = list({case.op: case for case in reversed(CASES) if case.op in LAYERS}.values())
 
 
 def check(case: Case) -> None:
@@ -44,7 +43,7 @@ def test_case(case: Case) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", ALL, ids=str)
+@pytest.mark.parametrize("case", CASES, ids=str)
 def test_every_case(case: Case) -> None:
     check(case)
 
@@ -129,7 +128,7 @@ def test_frozen_weights_are_no_parameters():
 
 
 def test_a_type_that_jax_rounds_to_otherwise_is_refused_by_name():
-    case = next(c for c in ALL if c.op == "Cast")
+    case = next(c for c in CASES if c.op == "Cast")
     wrong = Case("Cast", case.inputs[:1], {"to": onnx.TensorProto.FLOAT8E5M2FNUZ})
     with pytest.raises(UnsupportedOpError, match="FLOAT8E5M2FNUZ"):
         NNX.write(wrong.model())

@@ -1,19 +1,13 @@
-"""Cases, as those of op_cases, of ops on regions of images, on blocks and on integers."""
+"""Cases of ops on regions of images, on blocks and on integers."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from tests.helpers.op_cases import C, Case, W, X
+from tests.helpers.op_cases.case import C, Case, W, X, case
 
 IMAGE = X((2, 4, 6, 7))
 MOVING = X((2, 4, 6, 7), free=(0, 2, 3))  # all but its channels are known at run time alone
-
-
-def _case(op: str, *inputs: X | W | C, judge: str = "reference", **attributes: Any) -> Case:
-    return Case(op, inputs, attributes, judge=judge)
 
 
 def _regions(numbers: np.ndarray) -> np.ndarray:
@@ -31,9 +25,9 @@ def _deform() -> list[Case]:
     weight, offset = W((6, 4, 3, 3)), X((2, 18, 4, 5))
     moving = X((2, 18, 4, 5), free=(0, 2, 3))
     return [
-        _case("DeformConv", IMAGE, weight, offset),
-        _case("DeformConv", MOVING, weight, moving, W((6,))),
-        _case(
+        case("DeformConv", IMAGE, weight, offset),
+        case("DeformConv", MOVING, weight, moving, W((6,))),
+        case(
             "DeformConv",
             IMAGE,
             W((6, 2, 3, 3)),
@@ -43,7 +37,7 @@ def _deform() -> list[Case]:
             group=2,
             offset_group=2,
         ),
-        _case("DeformConv", IMAGE, W((6, 4, 2, 2)), X((2, 8, 4, 5)), W((6,)), X((2, 4, 4, 5)), dilations=[2, 2]),
+        case("DeformConv", IMAGE, W((6, 4, 2, 2)), X((2, 8, 4, 5)), W((6,)), X((2, 4, 4, 5)), dilations=[2, 2]),
     ]
 
 
@@ -52,21 +46,21 @@ def _pooled() -> list[Case]:
     size = {"output_height": 2, "output_width": 3}
     numbered = X((3, 5), make=_numbered)
     return [
-        _case("RoiAlign", IMAGE, regions, which, sampling_ratio=2, **size),
-        _case("RoiAlign", MOVING, regions, which, **size),
-        _case("RoiAlign", IMAGE, regions, which, spatial_scale=0.5, mode="max", sampling_ratio=1, **size),
-        _case("RoiAlign", IMAGE, regions, which, coordinate_transformation_mode="output_half_pixel", **size),
-        _case("MaxRoiPool", IMAGE, numbered, pooled_shape=[2, 3], judge="onnxruntime:21"),
-        _case("MaxRoiPool", MOVING, numbered, pooled_shape=[3, 3], spatial_scale=0.5, judge="onnxruntime:21"),
+        case("RoiAlign", IMAGE, regions, which, sampling_ratio=2, **size),
+        case("RoiAlign", MOVING, regions, which, **size),
+        case("RoiAlign", IMAGE, regions, which, spatial_scale=0.5, mode="max", sampling_ratio=1, **size),
+        case("RoiAlign", IMAGE, regions, which, coordinate_transformation_mode="output_half_pixel", **size),
+        case("MaxRoiPool", IMAGE, numbered, pooled_shape=[2, 3], judge="onnxruntime:21"),
+        case("MaxRoiPool", MOVING, numbered, pooled_shape=[3, 3], spatial_scale=0.5, judge="onnxruntime:21"),
     ]
 
 
 def _blocks() -> list[Case]:
     return [
-        _case("Col2Im", X((2, 12, 4)), C([4, 4]), C([2, 2]), strides=[2, 2]),
-        _case("Col2Im", X((2, 12, 9)), C([4, 4]), C([2, 2])),
-        _case("Col2Im", X((2, 8, 16)), C([5, 4]), C([2, 2]), pads=[0, 1, 1, 0], dilations=[2, 1], judge="onnxruntime"),
-        _case("Col2Im", X((2, 8, 12)), C([3, 4, 2]), C([2, 2, 2]), pads=[0, 0, 0, 0, 0, 1], judge="onnxruntime"),
+        case("Col2Im", X((2, 12, 4)), C([4, 4]), C([2, 2]), strides=[2, 2]),
+        case("Col2Im", X((2, 12, 9)), C([4, 4]), C([2, 2])),
+        case("Col2Im", X((2, 8, 16)), C([5, 4]), C([2, 2]), pads=[0, 1, 1, 0], dilations=[2, 1], judge="onnxruntime"),
+        case("Col2Im", X((2, 8, 12)), C([3, 4, 2]), C([2, 2, 2]), pads=[0, 0, 0, 0, 0, 1], judge="onnxruntime"),
     ]
 
 
@@ -79,8 +73,8 @@ def _quantised() -> list[Case]:
     bias = C([100, -100, 0, 50], "int32")
     y = C(np.float32(0.3), "float32")
     return [
-        _case("QLinearConv", x, scales, zero, weight, of_channels, zeros, y, zero, bias, judge="onnxruntime"),
-        _case(
+        case("QLinearConv", x, scales, zero, weight, of_channels, zeros, y, zero, bias, judge="onnxruntime"),
+        case(
             "QLinearConv",
             x,
             scales,
@@ -94,8 +88,8 @@ def _quantised() -> list[Case]:
             strides=[2, 2],
             judge="onnxruntime",
         ),
-        _case("ConvInteger", x, weight, zero, pads=[1, 0, 0, 1], judge="onnxruntime"),
-        _case(
+        case("ConvInteger", x, weight, zero, pads=[1, 0, 0, 1], judge="onnxruntime"),
+        case(
             "ConvInteger",
             x,
             C(np.arange(9).reshape(1, 1, 3, 3).repeat(2, 0), "uint8"),
@@ -107,4 +101,5 @@ def _quantised() -> list[Case]:
     ]
 
 
-CASES = [*_deform(), *_pooled(), *_blocks(), *_quantised()]
+def cases() -> list[Case]:
+    return [*_deform(), *_pooled(), *_blocks(), *_quantised()]

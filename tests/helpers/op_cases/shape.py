@@ -1,0 +1,100 @@
+"""Cases of ops that move or make elements."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tests.helpers.op_cases.case import IMAGE, C, Case, X, case
+
+
+def _creation() -> list[Case]:
+    number = X((), free=(), make=lambda _: 3.2)
+    return [
+        case("Range", C(1.0, "float32"), number, C(0.5, "float32")),
+        case("Range", C(5), X((), "int64", free=(), make=lambda _: -2), C(-2)),
+        case("EyeLike", X((3, 4)), k=-1, dtype=7),
+        case("EyeLike", X((3, 4))),
+        case("ConstantOfShape", X((2,), "int64", free=(), make=lambda _: [2, 3])),
+        case("Shape", X((2, 3, 4)), start=1),
+        case("Shape", X((2, 3, 4))),
+        case("Size", X((2, 3, 4))),
+        case("Trilu", X((2, 3, 4)), X((), "int64", free=(), make=lambda _: 1)),
+        case("Trilu", X((3, 4), "int32"), C(-5), upper=1),
+        case("CenterCropPad", X((2, 5, 4)), C([7, 3]), axes=[1, 2]),
+        case("Tile", X((2, 3), "uint16", make=np.abs), C([2, 1])),
+        case("Squeeze", X((2, 1, 3)), X((1,), "int64", free=(), make=lambda _: [1])),
+        case("Unsqueeze", X((2, 3)), X((2,), "int64", free=(), make=lambda _: [0, -1])),
+        case(
+            "Pad",
+            X((2, 3)),
+            X((4,), "int64", free=(), make=lambda _: [0, 1, 2, -1]),
+            C(2.0, "float32"),
+            judge="onnxruntime",
+        ),
+        case("Split", X((2, 6)), X((2,), "int64", free=(), make=lambda _: [2, 4]), axis=1, outputs=2),
+        case("TopK", X((2, 6)), X((1,), "int64", free=(), make=lambda _: [2]), outputs=2),
+        case("TopK", X((2, 6), "int8", make=lambda x: 40 * x), C([3]), largest=0, outputs=2),
+        case("CumSum", X((2, 6)), X((), "int64", free=(), make=lambda _: 1), reverse=1),
+        case("CumProd", X((2, 3)), C(1), exclusive=1),
+        case("Det", X((2, 3, 3))),
+    ]
+
+
+def cases() -> list[Case]:
+    return [
+        case("Flatten", IMAGE),
+        case("Flatten", IMAGE, axis=0),
+        case("Flatten", IMAGE, axis=2),
+        case("Flatten", IMAGE, axis=-1),
+        case("Flatten", IMAGE, axis=4),
+        case("Reshape", IMAGE, C([0, -1]), layer="flatten(1)"),
+        case("Reshape", IMAGE, C([0, 3, 42])),
+        case("Reshape", IMAGE, C([-1, 6])),
+        case("Reshape", X((2, 0, 3)), C([0, 0, 3]), allowzero=0),
+        case("Reshape", X((2, 0, 3)), C([3, 0, 5]), allowzero=1),
+        case("Reshape", X((2, 0, 3)), X((3,), "int64", free=(), make=lambda _: [3, 0, 5]), allowzero=1),
+        case("Reshape", IMAGE, X((2,), "int64", free=(), make=lambda _: [-1, 7])),
+        case("Transpose", IMAGE),
+        case("Transpose", IMAGE, perm=[0, 2, 3, 1]),
+        case("Transpose", IMAGE, perm=[0, 1, 3, 2], layer="transpose(2, 3)"),
+        case("Concat", IMAGE, IMAGE, axis=1),
+        case("Concat", X((2, 3)), X((2, 3)), C([[1, 2, 3]], "float32"), axis=0),
+        case("Concat", IMAGE, IMAGE, axis=-1),
+        case("Split", X((2, 6)), axis=1, num_outputs=3, outputs=3),
+        case("Split", X((2, 7)), axis=-1, num_outputs=3, outputs=3),
+        case("Split", X((2, 6)), C([1, 2, 3]), axis=1, outputs=3),
+        case("Split", X((7, 2)), num_outputs=2, outputs=2),
+        case("Slice", IMAGE, C([1]), C([3]), C([2])),
+        case("Slice", IMAGE, C([0, 1]), C([2**63 - 1, -1]), C([1, -1]), C([2, 2])),
+        case("Slice", IMAGE, C([-1, 5]), C([-(2**63), 1]), C([1, 2]), C([-1, -2])),
+        case("Slice", X((5, 2)), C([1]), C([100])),
+        case("Slice", IMAGE, *(X((1,), "int64", free=(), make=lambda _, n=n: [n]) for n in (1, 4, 2, 2))),
+        case("Gather", IMAGE, C([0, -1, 1]), axis=1),
+        case("Gather", IMAGE, C(2), axis=2, layer="[:, :, 2]"),
+        case("Gather", X((5, 3)), X((2, 2), "int64", make=lambda x: np.arange(x.size).reshape(x.shape) % 3)),
+        case("Squeeze", X((2, 1, 3, 1)), C([1]), layer="squeeze(1)"),
+        case("Squeeze", X((2, 1, 3, 1)), C([1, -1])),
+        case("Squeeze", X((2, 1, 3, 1), free=())),
+        case("Unsqueeze", X((2, 3)), C([1]), layer="unsqueeze(1)"),
+        case("Unsqueeze", X((2, 3)), C([-1, 0])),
+        case("Expand", X((2, 1, 3)), C([1, 4, 1])),
+        case("Expand", X((2, 3)), C([5, 1, 1])),
+        case("Expand", X((1, 3), free=()), X((3,), "int64", free=(), make=lambda _: [2, 4, 1])),
+        case("Tile", IMAGE, C([1, 2, 1, 3])),
+        case("Pad", IMAGE, C([0, 0, 1, 2, 0, 0, 3, 0]), layer="F.pad("),
+        case("Pad", IMAGE, C([0, 1, 1, 2, 0, 0, 3, 0]), C(1.5, "float32")),
+        case("Pad", IMAGE, C([0, 0, -1, 2, 0, 0, 1, -2]), judge="onnxruntime"),
+        case("Pad", IMAGE, C([1, 2, 3, 0]), None, C([-1, 2]), mode="reflect"),
+        case("Pad", IMAGE, C([0, 1, 1, 2, 0, 2, 1, 0]), mode="reflect"),
+        case("Pad", IMAGE, C([0, 0, 1, 2, 0, 0, 1, 0]), mode="edge", layer='mode="replicate"'),
+        case("Pad", IMAGE, C([0, 1, 1, 2, 0, 2, 1, 0]), mode="edge"),
+        case("Pad", IMAGE, C([0, 0, 1, 2, 0, 0, 1, 0]), mode="wrap"),
+        case("Pad", IMAGE, C([1, 2]), None, C([-1]), mode="wrap"),
+        case("Pad", X((2, 3), "int64"), C([0, 1, 0, 1]), mode="edge"),
+        case("DepthToSpace", X((2, 8, 2, 3)), blocksize=2),
+        case("DepthToSpace", X((2, 8, 2, 3)), blocksize=2, mode="CRD", layer="F.pixel_shuffle"),
+        case("SpaceToDepth", X((2, 2, 4, 6)), blocksize=2),
+        case("Trilu", X((2, 4, 4))),
+        case("Trilu", X((2, 4, 4)), C(1), upper=0),
+        *_creation(),
+    ]
