@@ -78,7 +78,7 @@ class KerasWeights:
 
     def _variable_path(self, block: Block, name: str) -> str:
         """Keras' path of what is called ``name`` in a block: classes add one part each, functions none."""
-        chain = [b for b in self.root.blocks() if b in self.dynamic and b.path and name.startswith(b.path + ".")]
+        chain = [b for b in self.dynamic if b.path and name.startswith(b.path + ".")]
         chain.sort(key=lambda b: len(b.path))
         return variable_path([b.path for b in chain], name, NETWORK if self.wrapped else None, self._outermost)
 
