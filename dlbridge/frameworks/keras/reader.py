@@ -133,7 +133,7 @@ def _collect(reader: GraphReader, run: Any) -> Any:
 
 
 def _cancel_transposes(model: ir.Model) -> bool:
-    return layout.simplify(model.graph, reshapes=False)
+    return layout.simplify(model.graph, through_reshapes=False)
 
 
 #: What is done to the graph that was built, each node of which has its types.

@@ -16,8 +16,9 @@ import onnx_ir as ir
 from dlbridge.ops import traits
 from dlbridge.ops.keys import op_key
 from dlbridge.ops.names import unique
+from dlbridge.passes.layout import along_axes, elementwise, reshapes  # noqa: F401  (rules)
 from dlbridge.passes.layout.axes import inverse, permuted, to_first, to_last
-from dlbridge.passes.layout.rules import SINKS
+from dlbridge.passes.layout.rules import RULES
 from dlbridge.passes.layout.transposes import cancel, insert_transpose, is_transpose, move_after, perm_of, sink
 from dlbridge.passes.matching import Match, is_read, producer, rank
 from dlbridge.passes.rewriter import Rewriter, Site
@@ -68,17 +69,19 @@ def channels_last(model: ir.Model, *, io_layout: str = "same") -> bool:
     return changed
 
 
-def simplify(graph: ir.Graph, *, reshapes: bool = True) -> bool:
+def simplify(graph: ir.Graph, *, through_reshapes: bool = True) -> bool:
     """Cancel and move the transposes of a graph until no rule applies; in place.
 
     Args:
         graph: It is changed in place.
-        reshapes: Move them behind reshapes too, where they may end in the weights of the layer that follows.
+        through_reshapes: Move them behind reshapes too, where they may end in the weights of the layer that follows.
 
     Returns:
         Whether a rule applied.
     """
-    rules = SINKS if reshapes else {key: rule for key, rule in SINKS.items() if key[1] not in ("Reshape", "Flatten")}
+    rules = RULES
+    if not through_reshapes:
+        rules = {key: rule for key, rule in RULES.items() if key[1] not in ("Reshape", "Flatten")}
     rewriter, changed, again = Rewriter(graph), False, True
     while again:
         again = False

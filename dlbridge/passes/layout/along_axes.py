@@ -7,8 +7,8 @@ from typing import NamedTuple
 import onnx_ir as ir
 
 from dlbridge.passes.layout.axes import without
+from dlbridge.passes.layout.rules import Move, rule
 from dlbridge.passes.layout.transposes import (
-    Move,
     has_same_transpose,
     is_only_input,
     move_after,
@@ -18,13 +18,13 @@ from dlbridge.passes.layout.transposes import (
 from dlbridge.passes.matching import Match, rank
 from dlbridge.passes.rewriter import Site
 
-REDUCTIONS = {
+_REDUCTIONS = {
     *("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd"),
     *("ReduceSum", "ReduceSumSquare"),
 }
 
 #: Ops with an ``axis`` whose output has the shape of the input, or differs along that axis alone.
-AXIS_OPS = {"Softmax", "LogSoftmax", "Hardmax", "Concat", "Split"}
+_AXIS_OPS = {"Softmax", "LogSoftmax", "Hardmax", "Concat", "Split"}
 
 
 def numbers_of(node: Match, slot: int) -> list[int] | None:
@@ -54,6 +54,7 @@ def with_numbers(site: Site, slot: int, name: str, numbers: int | list[int], res
     return move
 
 
+@rule(*_AXIS_OPS)
 def along_axis(site: Site, perm: list[int]) -> Move | None:
     slots = range(len(site.node.inputs)) if site.is_op("Concat") else range(1)
     if not all(has_same_transpose(site.input(slot), perm) for slot in slots):
@@ -77,15 +78,13 @@ def _without_axes(site: Site, perm: list[int], axes: list[int]) -> Move:
     return with_numbers(site, 1, "axes", sorted(perm[a] for a in axes), rest)
 
 
+@rule(*_REDUCTIONS, "Squeeze")
 def reduction(site: Site, perm: list[int]) -> Move | None:
+    """The axes of Squeeze are input 1, too."""
     axes = numbers_of(site, 1)
     if not axes or not is_only_input(site, 0):
         return None
     return _without_axes(site, perm, [a % len(perm) for a in axes])
-
-
-#: Its axes are input 1, too.
-squeeze = reduction
 
 
 class _Pads(NamedTuple):
@@ -95,6 +94,7 @@ class _Pads(NamedTuple):
     after: list[int]
 
 
+@rule("Pad")
 def pad(site: Site, perm: list[int]) -> Move | None:
     amounts = numbers_of(site, 1)
     axes = list(range(len(perm))) if site.input(3) is None else numbers_of(site, 3)
@@ -115,6 +115,7 @@ def pad(site: Site, perm: list[int]) -> Move | None:
     return move
 
 
+@rule("Slice")
 def cut(site: Site, perm: list[int]) -> Move | None:
     """Slice."""
     if site.input(3) is not None:
@@ -127,6 +128,7 @@ def cut(site: Site, perm: list[int]) -> Move | None:
     return with_numbers(site, 3, "axes", [perm[a % len(perm)] for a in axes], perm)
 
 
+@rule("Unsqueeze")
 def unsqueeze(site: Site, perm: list[int]) -> Move | None:
     """The new axes keep their places; the axes of the input fill the others in their order before the transpose."""
     axes = numbers_of(site, 1)
@@ -146,6 +148,7 @@ def unsqueeze(site: Site, perm: list[int]) -> Move | None:
     return move
 
 
+@rule("Resize")
 def resize(site: Site, perm: list[int]) -> Move | None:
     """``roi``, ``scales`` and ``sizes`` belong to ``axes``, so only these change; they are sorted if all are known."""
     if not is_only_input(site, 0):
@@ -178,6 +181,7 @@ def _reorder(site: Site, slot: int, value: ir.Value, moved: list[int]) -> None:
     site.set_input(slot, site.rewriter.constant(name, array, tensor.dtype, share=True))
 
 
+@rule("CumSum", "CumProd")
 def cumulation(site: Site, perm: list[int]) -> Move | None:
     axes = numbers_of(site, 1)
     if not axes or not is_only_input(site, 0):
@@ -185,6 +189,7 @@ def cumulation(site: Site, perm: list[int]) -> Move | None:
     return with_numbers(site, 1, "axis", perm[axes[0] % len(perm)], perm)
 
 
+@rule("ArgMax", "ArgMin", "Gather")
 def one_along(site: Site, perm: list[int]) -> Move | None:
     """ArgMax and ArgMin, and Gather of one place: the place along an axis is the same wherever the axis stands."""
     gathers = site.is_op("Gather")

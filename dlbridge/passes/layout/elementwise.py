@@ -9,9 +9,10 @@ import numpy as np
 import onnx_ir as ir
 
 from dlbridge.ops import extension, traits
+from dlbridge.ops.elementwise import BROADCASTING_OPS, UNARY_OPS
 from dlbridge.passes.layout.axes import inverse, permuted, to_first
+from dlbridge.passes.layout.rules import Move, rule
 from dlbridge.passes.layout.transposes import (
-    Move,
     before_transpose,
     has_same_transpose,
     insert_transpose,
@@ -26,6 +27,7 @@ from dlbridge.passes.rewriter import Site
 _RESHAPES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 
 
+@rule(*UNARY_OPS)
 def unary(site: Site, perm: list[int]) -> Move | None:
     made = [value for value in site.node.outputs if is_read(value)]
     if made != [site.output] or not is_only_input(site, 0):
@@ -38,6 +40,7 @@ def unary(site: Site, perm: list[int]) -> Move | None:
     return move
 
 
+@rule(*extension.NOISE_OPS, domain=extension.DOMAIN)
 def dropout(site: Site, perm: list[int]) -> Move | None:
     """Elements that share a decision still do where their axes are moved."""
     rest = unary(site, perm)
@@ -53,6 +56,8 @@ def dropout(site: Site, perm: list[int]) -> Move | None:
     return move
 
 
+@rule(*BROADCASTING_OPS)
+@rule(*extension.elementwise_ops(), domain=extension.DOMAIN)
 def broadcasting(site: Site, perm: list[int]) -> Move | None:
     """The other inputs are the same transpose, hold one number, or are constants and weights that can be permuted."""
     y = site.output

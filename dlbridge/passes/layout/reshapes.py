@@ -13,7 +13,8 @@ from dlbridge.ops import extension
 from dlbridge.ops.keys import is_op
 from dlbridge.passes.layout.axes import inverse
 from dlbridge.passes.layout.elementwise import insert_reshape
-from dlbridge.passes.layout.transposes import Move, insert_transpose, move_after, set_constant
+from dlbridge.passes.layout.rules import Move, rule
+from dlbridge.passes.layout.transposes import insert_transpose, move_after, set_constant
 from dlbridge.passes.matching import is_read_once, producer, static_shape, stored
 from dlbridge.passes.rewriter import Site
 
@@ -35,12 +36,14 @@ def _dims(shape: ir.Shape | None) -> list[Dim] | None:
     return None if None in dims else dims
 
 
-def reshape_rule(site: Site, perm: list[int]) -> Move | None:
+@rule("Reshape")
+def reshape(site: Site, perm: list[int]) -> Move | None:
     """``reshape(transpose(x))`` with axes merged or cut in groups."""
     return _regroup(site, perm) or _ones(site, perm)
 
 
-def flatten_rule(site: Site, perm: list[int]) -> Move | None:
+@rule("Flatten")
+def flatten(site: Site, perm: list[int]) -> Move | None:
     """``flatten(transpose(x))``: dropped where only axes of size 1 move, else into the weights of the next Linear."""
     return _ones(site, perm) or _into_linear(site, perm)
 

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
 import onnx_ir as ir
 
 from dlbridge.ops.keys import is_op
 from dlbridge.passes.layout.axes import inverse, permuted
+from dlbridge.passes.layout.rules import Rule
 from dlbridge.passes.matching import Match, match, permutation, producer
 from dlbridge.passes.rewriter import Rewriter, Site
-
-#: Moves a transpose behind a node, after a rule has found that this is right.
-Move = Callable[[], None]
-#: Returns how a transpose (given by its permutation) of an input of a node can go behind the node; None if it cannot.
-Rule = Callable[[Site, list[int]], Move | None]
 
 
 def is_transpose(node: ir.Node | None) -> TypeGuard[ir.Node]:
