@@ -12,6 +12,7 @@ import json
 import os
 import re
 import sys
+import sysconfig
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -70,7 +71,7 @@ def make(name: str, arguments: Mapping[str, Any] | None = None) -> Made:
         made = found(**(arguments or {}))
     except DlbridgeError:
         raise
-    except Exception as error:  # the user's own code raises what it likes
+    except (Exception, SystemExit) as error:  # the user's own code raises what it likes
         raise DlbridgeError(f"its code raised {type(error).__name__}: {error}", where=_place(error, name)) from error
     is_pair = isinstance(made, tuple) and len(made) == 2 and frameworks.reader_of(made[0]) is not None
     if isinstance(made, tuple) and not is_pair:
@@ -115,13 +116,13 @@ def _check_arguments(function: Any, arguments: Mapping[str, Any], name: str) -> 
 
 
 def _place(error: BaseException, name: str) -> str:
-    """``mynet:Net (mynet.py:12)``: the innermost line of an error that is not in an installed package."""
-    ours = str(Path(__file__).parent)
+    """``mynet:Net (mynet.py:12)``: the innermost line of an error that is in code of the user's own."""
+    if isinstance(error, SyntaxError) and error.filename is not None:
+        return f"{name} ({error.filename}:{error.lineno})"
+    others = (str(Path(__file__).parent), sysconfig.get_path("stdlib"), "<")
     frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
     own = [
-        (file, line)
-        for file, line in frames
-        if not file.startswith((ours, "<")) and "site-packages" not in Path(file).parts
+        (file, line) for file, line in frames if not file.startswith(others) and "site-packages" not in Path(file).parts
     ]
     return f"{name} ({own[-1][0]}:{own[-1][1]})" if own else name
 
@@ -196,13 +197,13 @@ def find(name: str) -> Any:
     assert match is not None
     module, attribute = match["module"], match["attribute"]
     hint = "name an installed module, or a file of the current folder: mynet:Net, models/mynet.py:Net"
-    try:
-        found = _module(module)
-        for part in attribute.split("."):
+    found = _imported(module, name, hint)
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            owner = f"module '{found.__name__}'" if inspect.ismodule(found) else f"'{type(found).__name__}'"
             hint = suggest(part, dir(found)) or hint
-            found = getattr(found, part)
-    except (ImportError, AttributeError, OSError) as error:
-        raise DlbridgeError(f"cannot import it: {error}", where=name, hint=hint) from None
+            raise DlbridgeError(f"cannot import it: {owner} has no attribute '{part}'", where=name, hint=hint)
+        found = getattr(found, part)
     return found
 
 
@@ -212,15 +213,33 @@ def imported(module: str) -> Any:
     Raises:
         DlbridgeError: When there is no such module, or importing it fails.
     """
+    return _imported(module, module, "name an installed module, or a file: mylayers, folder/mylayers.py")
+
+
+def _imported(module: str, name: str, hint: str) -> Any:
+    """A module. An error of its own code is told with its line; ``hint`` is for a module that is not there."""
     try:
         return _module(module)
-    except (ImportError, OSError) as error:
-        hint = "name an installed module, or a file: mylayers, folder/mylayers.py"
-        raise DlbridgeError(f"cannot import it: {error}", where=module, hint=hint) from None
+    except DlbridgeError:
+        raise
+    except ImportError as error:
+        if error.name is not None and f"{module}.".startswith(f"{error.name}."):
+            raise DlbridgeError(f"cannot import it: {error}", where=name, hint=hint) from None
+        hint = "a file that imports from its own package is named as a part of it: package.module:Net"
+        if isinstance(error, ModuleNotFoundError):
+            hint = f"install what it imports for the Python that runs dlbridge, {sys.executable}"
+        raise DlbridgeError(f"cannot import it: {error}", where=_place(error, name), hint=hint) from None
+    except (Exception, SystemExit) as error:  # the user's own code raises what it likes
+        what = f"importing it raised {type(error).__name__}: {error}"
+        raise DlbridgeError(what, where=_place(error, name)) from error
 
 
 def _module(name: str) -> Any:
-    return _import_file(Path(name)) if name.endswith(".py") else _import(name)
+    if not name.endswith(".py"):
+        return _import(name)
+    if not Path(name).is_file():
+        raise ModuleNotFoundError(f"there is no file {name}", name=name)
+    return _import_file(Path(name))
 
 
 def _import(module: str) -> Any:
@@ -232,19 +251,22 @@ def _import(module: str) -> Any:
 
 
 def _import_file(path: Path) -> Any:
-    """Run a file as a module of its own; its neighbours can be imported, as in ``python file.py``."""
-    if not path.is_file():
-        raise ImportError(f"there is no file {path}")
+    """Run a file as a module of its own. It can import its neighbours, as in ``python file.py``, and what is in the
+    current folder, if it lies below it: where a project is, its files import each other from its top."""
     path = path.resolve()
-    known = sys.modules.get(path.stem)
+    name = path.stem.replace(".", "_")  # a dot would stand for a package
+    known = sys.modules.get(name)
     if known is not None and getattr(known, "__file__", None) == str(path):
         return known
     # Another module of that name, imported or not, stays what it is for those that import it.
-    name = path.stem if known is None and importlib.util.find_spec(path.stem) is None else f"{path.stem}_file"
+    if known is not None or importlib.util.find_spec(name) is not None:
+        name = f"{name}_file"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} is no Python file")
     _make_importable(path.parent)
+    if path.is_relative_to(Path.cwd()):
+        _make_importable(Path.cwd())
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # where dataclasses look for the module of a class
     try:

@@ -62,7 +62,7 @@ def load(
             made = factories.make(source, arguments)
             if weights is not None:
                 factories.fill(made, Path(weights), strict=strict)
-            model = _load_made(made, options)
+            model = _load_made(made, source, options)
         elif arguments or weights is not None:
             raise DlbridgeError(
                 f"{'arguments' if arguments else 'weights'} are for a function or class that makes the model",
@@ -87,10 +87,12 @@ def _load(source: Any, options: dict[str, Any]) -> Model:
     return _load_live(source, options)
 
 
-def _load_made(made: factories.Made, options: dict[str, Any]) -> Model:
+def _load_made(made: factories.Made, name: str, options: dict[str, Any]) -> Model:
     """Read what a function made: the model has its name, and its example inputs, where the options say nothing."""
+    if isinstance(made.model, Model):
+        return made.model
     if made.framework is None:
-        return _load_live(made.model, options)
+        raise DlbridgeError(f"it makes a {type(made.model).__name__}", where=name, hint=_readable())
     taken = {option.name for option in frameworks.declared(made.framework.ReadOptions)}
     known = {"name": made.name, "example": made.example}
     defaults = {name: value for name, value in known.items() if name in taken and value is not None}
@@ -99,16 +101,15 @@ def _load_made(made: factories.Made, options: dict[str, Any]) -> Model:
 
 def _load_live(source: Any, options: dict[str, Any]) -> Model:
     """Read a live object."""
-    if isinstance(source, Model):  # a function can make one
-        return source
     framework = frameworks.reader_of(source)
     if framework is not None:
         return framework.read(source, **options)
+    raise DlbridgeError(f"cannot read a {type(source).__module__}.{type(source).__qualname__}", hint=_readable())
+
+
+def _readable() -> str:
     readable = [framework.name for framework in frameworks.all_frameworks() if framework.reads]
-    raise DlbridgeError(
-        f"cannot read a {type(source).__module__}.{type(source).__qualname__}",
-        hint=f"models of these frameworks can be read: {', '.join(readable)}",
-    )
+    return f"models of these frameworks can be read: {', '.join(readable)}"
 
 
 def _load_path(path: Path, options: dict[str, Any]) -> Model:

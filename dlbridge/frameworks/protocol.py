@@ -123,7 +123,9 @@ class Framework:
     @property
     def reads(self) -> bool:
         """Whether any of its models can be read."""
-        return bool(self.live_classes or self.suffixes) or type(self).accepts is not Framework.accepts
+        own = type(self)
+        is_told_apart = own.accepts is not Framework.accepts or own.accepts_folder is not Framework.accepts_folder
+        return bool(self.live_classes or self.suffixes) or is_told_apart
 
     @property
     def is_installed(self) -> bool:

@@ -101,6 +101,35 @@ def test_an_error_of_the_user_s_code_says_its_line(zoo):
     assert "zoo.py:" in caught.value.where
 
 
+@pytest.mark.parametrize(
+    "code, what, line, hint",
+    [
+        ("x = 1\nraise KeyError('data')", "importing it raised KeyError: 'data'", 2, None),
+        ("x = 1\n\nclass Net(:\n", "importing it raised SyntaxError: invalid syntax", 3, None),
+        ("import json\njson.loads('{')", "importing it raised JSONDecodeError", 2, None),
+        ("import sys\nsys.exit('usage')", "importing it raised SystemExit: usage", 2, None),
+        ("import no_such_package", "No module named 'no_such_package'", 1, f"dlbridge, {sys.executable}"),
+        ("from . import layers", "relative import", 1, "package.module:Net"),
+        ("from math import no_such", "cannot import name 'no_such'", 1, "package.module:Net"),
+    ],
+)
+def test_an_error_of_importing_the_user_s_file_says_its_line(tmp_path, code, what, line, hint):
+    file = tmp_path / "broken.net.py"
+    file.write_text(code)
+    with pytest.raises(DlbridgeError) as caught:
+        dlbridge.load(f"{file}:Net")
+    assert what in caught.value.message
+    assert caught.value.where == f"{file}:Net ({file}:{line})"
+    assert (caught.value.hint or "").endswith(hint or "")
+
+
+def test_what_a_function_makes_that_is_no_model_is_named_with_it(tmp_path):
+    (tmp_path / "none.py").write_text("def make(): pass")
+    with pytest.raises(DlbridgeError, match="it makes a NoneType") as caught:
+        dlbridge.load(f"{tmp_path / 'none.py'}:make")
+    assert caught.value.where.endswith("none.py:make") and "savedmodel" in caught.value.hint
+
+
 def test_arguments_are_for_what_a_name_makes():
     with pytest.raises(DlbridgeError, match="arguments are for a function or class"):
         dlbridge.load(torch.nn.Linear(3, 2), arguments={"bias": False})

@@ -31,12 +31,11 @@ def own_files(tmp_path, monkeypatch):
     """Files of the user's in the current folder, which is on no path yet."""
     (tmp_path / "helpers.py").write_text("WIDTH = 2\n")
     (tmp_path / "mynet.py").write_text(NET)
-    (tmp_path / "broken.py").write_text("import no_such_module_at_all\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     before = set(sys.modules)
     yield tmp_path
-    for name in set(sys.modules) & {"helpers", "mynet", "mynet_file"} - before:
+    for name in set(sys.modules) & {"helpers", "mynet", "mynet_file", "nested_net"} - before:
         del sys.modules[name]
 
 
@@ -50,6 +49,12 @@ def test_a_model_of_the_current_folder(own_files, name):
 def test_a_model_of_a_file_elsewhere(own_files, tmp_path_factory, monkeypatch):
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
     assert dlbridge.load(f"{own_files}/mynet.py:Net", inputs=SPEC).name == "Net"
+
+
+def test_a_file_of_a_project_imports_from_the_project_s_top(own_files):
+    (own_files / "models").mkdir()
+    (own_files / "models" / "nested_net.py").write_text("import helpers\nfrom mynet import Net\n")
+    assert dlbridge.load("models/nested_net.py:Net", inputs=SPEC).name == "Net"
 
 
 def test_the_installed_command_finds_a_file_of_the_current_folder(own_files):
@@ -74,7 +79,6 @@ def test_a_file_of_the_current_folder_takes_no_package_s_place(own_files):
     [
         ("no_such_file.py:Net", "there is no file"),
         ("no_such_package:Net", "No module named 'no_such_package'"),
-        ("broken.py:Net", "no_such_module_at_all"),
         ("mynet.py:Other", "has no attribute 'Other'"),
     ],
 )
