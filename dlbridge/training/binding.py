@@ -157,14 +157,12 @@ def _row_weights(arrays: Arrays, loss: LossPart) -> np.ndarray | None:
 def _fit(array: np.ndarray, name: str, value: Any, dims: dict[str, int]) -> np.ndarray:
     """The array of an input in its shape and dtype; ``dims`` gets the values of the named sizes."""
     check_numbers(array, name)
-    wanted = [d if isinstance(d, int) else dims.get(d.value) for d in value.shape]
-    if array.ndim == 2 and len(wanted) != 2 and None not in wanted[1:]:
-        array = (
-            array.reshape(len(array), *wanted[1:]) if array.shape[1] == math.prod(d or 0 for d in wanted[1:]) else array
-        )
-    if array.ndim != len(wanted) or any(
-        w is not None and w != s for w, s in zip(wanted[1:], array.shape[1:], strict=True)
-    ):
+    row = [d if isinstance(d, int) else dims.get(d.value) for d in value.shape][1:]
+    sizes = [size for size in row if size is not None]
+    if array.ndim == 2 and len(row) != 1 and sizes == row and array.shape[1] == math.prod(sizes):
+        array = array.reshape(len(array), *sizes)
+    is_like = array.ndim == len(row) + 1 and all(w in (None, s) for w, s in zip(row, array.shape[1:], strict=True))
+    if not is_like:
         raise SignatureError(f"the data has shape {array.shape}, the input {value.shape}", where=name)
     for dim, size in zip(list(value.shape)[1:], array.shape[1:], strict=True):
         if not isinstance(dim, int) and dim.value is not None:

@@ -168,22 +168,26 @@ def _described(model: Model, spec: TrainingSpec, opened: Opened, data: Path, fol
         same = row == (() if is_folder else arrays[name].shape[1:])
         return Column(name, str(bound.dtype), None if same else row, row)
 
-    is_stratified = (is_folder if spec.stratify is None else spec.stratify) and opened.held_out is not None
-    named = [output.labels for output in opened.processing.outputs.values()]
-    is_named = is_folder or arrays[target].dtype.kind in "UO"
     inputs = tuple(column(str(v.name), batch.inputs[str(v.name)]) for v in model.inputs)
     raw = None if is_folder else arrays[inputs[0].name]
     if raw is not None and raw.dtype == object:
         raise TrainingError("a script takes images of one size from an array", where=str(data))
+    kept = share = classes = None
+    if opened.held_out is not None:
+        kept = _rows(opened.seen)
+        is_stratified = is_folder if spec.stratify is None else spec.stratify
+        share = spec.validation_split if is_stratified else None
+    if is_folder or arrays[target].dtype.kind in "UO":
+        classes = next((output.labels for output in opened.processing.outputs.values()), None)
     return Script(
         data=os.path.relpath(data, folder),
         inputs=inputs,
         target=column(target, batch.targets[0]),
-        kept=_rows(opened.seen) if opened.held_out is not None else None,
-        share=spec.validation_split if is_stratified else None,
-        classes=named[0] if named and is_named else None,
+        kept=kept,
+        share=share,
+        classes=classes,
         standardized=tuple(name for name, how in opened.processing.inputs.items() if how.kind == "standardized"),
-        is_random=any(any(word in op_key(node) for word in ("Dropout", "Noise")) for node in model.graph.all_nodes()),
+        is_random=any("Dropout" in op_key(node) or "Noise" in op_key(node) for node in model.graph.all_nodes()),
         images=script_images.described(model, spec, opened.processing, raw, inputs[0].row),
     )
 

@@ -35,16 +35,17 @@ def _interpolate(op: Op, axes: list[int], scales: list[float] | None, sizes: Any
     if not all(_stays(op, axis, by_axis.get(axis), is_scale=scales is not None) for axis in (0, 1)):
         return None
     spatial = range(2, op.rank())
-    antialias = {"antialias": True} if op.attr("antialias") else {}
-    if scales is not None:
-        factors = [by_axis.get(axis, 1.0) for axis in spatial]
-        mode = _mode(op, factors)
-        whole = [int(s) if float(s).is_integer() else s for s in factors]
-        return None if mode is None else {"scale_factor": one_or_all(whole), **mode, **antialias}
+    factors = None if scales is None else [by_axis.get(axis, 1.0) for axis in spatial]
+    mode = _mode(op, factors)
+    if mode is None:
+        return None
+    if op.attr("antialias"):
+        mode["antialias"] = True
+    if factors is not None:
+        return {"scale_factor": one_or_all([int(s) if float(s).is_integer() else s for s in factors]), **mode}
     target = [by_axis.get(axis, op.dim(0, axis)) for axis in spatial]
-    mode = _mode(op, None)
     are_known = all(isinstance(size, int) for size in target)
-    return None if mode is None else {"size": one_or_all(target) if are_known else tuple(target), **mode, **antialias}
+    return {"size": one_or_all(target) if are_known else tuple(target), **mode}
 
 
 def _is_for_images(op: Op) -> bool:
