@@ -27,19 +27,48 @@ from keras.src.models.functional import Functional
 from keras.src.models.sequential import Sequential
 from keras.src.ops.function import Function
 from keras.src.ops.node import KerasHistory
-from keras.src.ops.numpy import Arange, Einsum, Full, GetItem
+from keras.src.ops.numpy import (
+    Arange,
+    BitwiseAnd,
+    BitwiseNot,
+    BitwiseOr,
+    BitwiseXor,
+    Einsum,
+    Equal,
+    Full,
+    GetItem,
+    LogicalAnd,
+    LogicalNot,
+    LogicalOr,
+    LogicalXor,
+    Multiply,
+    NotEqual,
+    TrueDivide,
+)
 from keras.src.saving import saving_lib
 from keras.src.utils.naming import to_snake_case
 
 __all__ = [
     "Arange",
+    "BitwiseAnd",
+    "BitwiseNot",
+    "BitwiseOr",
+    "BitwiseXor",
+    "Equal",
     "Full",
     "Function",
     "Functional",
     "GetItem",
     "KerasHistory",
+    "LogicalAnd",
+    "LogicalNot",
+    "LogicalOr",
+    "LogicalXor",
+    "Multiply",
+    "NotEqual",
     "RecordingScope",
     "Sequential",
+    "TrueDivide",
     "attributes_kept",
     "backend",
     "counters_kept",

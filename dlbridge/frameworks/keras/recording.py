@@ -16,6 +16,7 @@ from keras import tree
 
 from dlbridge.frameworks.keras import compat
 from dlbridge.frameworks.keras.sizes import SizeBook, SymbolicSize, UnknownSizeError
+from dlbridge.frameworks.keras.tensor_operators import BackendOperators
 
 
 class RandomError(Exception):
@@ -29,7 +30,7 @@ class Carried:
         self.mask = mask
 
 
-class TracedTensor(keras.KerasTensor):
+class TracedTensor(BackendOperators):
     """A tensor without numbers, in code that is being recorded.
 
     Attributes:

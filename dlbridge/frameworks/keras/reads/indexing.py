@@ -206,7 +206,9 @@ def diagonal(site: CallSite, x: Any) -> ir.Value:
     rank = site.rank(x)
     a, b = site.axis(kind.axis1, rank), site.axis(kind.axis2, rank)
     y = _diagonal(site, site.transpose(x, [*(i for i in range(rank) if i not in (a, b)), a, b]), kind.offset)
-    return site.op("ReduceSum", y, [-1], keepdims=0) if site.operation == "Trace" else y
+    if site.operation == "Diagonal":
+        return y
+    return site.op("ReduceSum", site.cast(y, site.dtype), [-1], keepdims=0)  # a sum of int8 is int32 in Keras
 
 
 def _diagonal(site: CallSite, x: ir.Value, offset: int) -> ir.Value:
