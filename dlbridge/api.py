@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlbridge import frameworks, precision
 from dlbridge.errors import DlbridgeError, DlbridgeWarning, FileError
-from dlbridge.files import check_free
+from dlbridge.files import check_free, check_writable
 from dlbridge.garbage import fewer_searches
 from dlbridge.loading import MAKING, load, load_other
 from dlbridge.model import Model
@@ -96,6 +96,7 @@ def convert(
             frameworks.get(to).check_target(Path(output))
     if into is not None:
         check_served(to)
+        check_writable(into)
     if processing is not None and to != frameworks.STANDARD:
         raise DlbridgeError(f"a processing is put into ONNX files alone, not into '{to}'")
     lossy = precision.recipe(to, dtype, quantize, keep_float32, calibrate)

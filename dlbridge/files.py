@@ -14,7 +14,7 @@ from pathlib import Path
 
 from dlbridge.errors import FileError
 
-__all__ = ["check_free", "no_room_is_an_error", "replacing", "writing"]
+__all__ = ["check_free", "check_writable", "no_room_is_an_error", "replacing", "writing"]
 
 #: What the operating system says where a file finds no room: the disk, a quota, or a limit of the process is reached.
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -24,12 +24,27 @@ def check_free(target: str | os.PathLike[str], *, force: bool = False) -> Path:
     """Check, before any work is done, that ``target`` may be written.
 
     Raises:
-        FileError: When something is there already and ``force`` is not set.
+        FileError: When something is there already and ``force`` is not set, or nothing may be written at that place.
     """
     target = Path(target)
-    if (target.exists() or target.is_symlink()) and not force:
+    if os.path.lexists(target) and not force:
         raise FileError("already exists", where=str(target), hint="choose another name, or pass --force to replace it")
+    check_writable(target.absolute().parent)
     return target
+
+
+def check_writable(folder: str | os.PathLike[str]) -> None:
+    """Check, before any work is done, that files can be written into a folder, which may have to be made.
+
+    Raises:
+        FileError: When a file is in its place, or the system lets nobody, or not this user, write there.
+    """
+    path = Path(folder).absolute()
+    there = next(place for place in (path, *path.parents) if os.path.exists(place))
+    if not there.is_dir():
+        raise FileError("is a file, where a folder is needed", where=str(there), hint="choose another place")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise FileError("no files may be written into this folder", where=str(there), hint="choose another place")
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,22 @@ def running_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "--threads", type=click.IntRange(1), help="Threads for one operation [default: by the work of a call]."
     )
     return provider(threads(command))
+
+
+def is_given(ctx: click.Context, name: str | None) -> bool:
+    """Whether an option was said on the command line."""
+    return ctx.get_parameter_source(name or "") is click.core.ParameterSource.COMMANDLINE
+
+
+def refuse(ctx: click.Context, names: Collection[str], why: str) -> None:
+    """Refuse options that would do nothing beside others.
+
+    Raises:
+        click.UsageError: When one was given.
+    """
+    for option in ctx.command.get_params(ctx):
+        if option.name in names and is_given(ctx, option.name):
+            raise click.UsageError(f"{option.opts[0]} {why}", ctx)
 
 
 def fail(error: Exception) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from dlbridge.cli.common import force_option, json_option, print_json, progress_bar, running_options
+from dlbridge.cli.common import force_option, json_option, print_json, progress_bar, refuse, running_options
 
 
 @click.command(short_help="Run an ONNX file or repository entry on a file, or on many.")
@@ -23,7 +23,9 @@ from dlbridge.cli.common import force_option, json_option, print_json, progress_
 @click.option("--batch-size", default=32, show_default=True, type=click.IntRange(1), help="Rows at a time.")
 @force_option
 @json_option
+@click.pass_context
 def command(
+    ctx: click.Context,
     model: str,
     data: tuple[str, ...],
     output: str | None,
@@ -44,9 +46,7 @@ def command(
         return
     if not data or output is None:
         raise click.UsageError("give DATA and --output, or --data and --out")
-    wrong = next((n for n in ("keep", "strict", "on") if options[n]), None)
-    if wrong is not None:
-        raise click.UsageError(f"--{wrong} goes with --data and --out")
+    refuse(ctx, ("keep", "strict", "on", "workers"), "goes with --data and --out")
     _run_one(model, data, output, as_json, **options)
 
 

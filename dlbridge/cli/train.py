@@ -9,7 +9,15 @@ from typing import Any
 import click
 
 from dlbridge import frameworks
-from dlbridge.cli.common import print_json, quiet_frameworks, read_limits, read_spec, spec_option, writing_options
+from dlbridge.cli.common import (
+    print_json,
+    quiet_frameworks,
+    read_limits,
+    read_spec,
+    refuse,
+    spec_option,
+    writing_options,
+)
 from dlbridge.cli.options import FrameworkCommand, reading
 
 
@@ -100,12 +108,16 @@ def command(
         "tensorboard": tensorboard,
     }
     if emit is not None:
-        _check_emit(ctx)
+        refuse(ctx, _OF_A_TRAINING, "is of a training, which --emit does not run")
         loaded, how, _ = _opened(model, **options)
-        click.echo(training.emit(loaded, data, emit, framework=framework, spec=how, force=force))
+        script = training.emit(loaded, data, emit, framework=framework, spec=how, force=force)
+        if as_json:
+            print_json({"script": str(script)})
+        else:
+            click.echo(script)
         return
-    if on is None and _is_given(ctx, "workers"):
-        raise click.UsageError("--workers is of --on; threads that read data are --data-workers")
+    if on is None:
+        refuse(ctx, ("workers",), "is of --on; threads that read data are --data-workers")
     if on is not None:
         _on_ray(model, data, options, running, workers)
         return
@@ -125,18 +137,10 @@ def command(
 
 
 #: Options of a training that a script does not have.
-_OF_A_TRAINING = ("validation", "resume", "device", "compiles", "own_loss", "on", "tensorboard", "data_workers")
-
-
-def _check_emit(ctx: click.Context) -> None:
-    """Refuse options that would do nothing beside ``--emit``."""
-    for option in ctx.command.params:
-        if option.name in _OF_A_TRAINING and _is_given(ctx, option.name):
-            raise click.UsageError(f"{option.opts[0]} is of a training, which --emit does not run")
-
-
-def _is_given(ctx: click.Context, name: str | None) -> bool:
-    return ctx.get_parameter_source(name or "") is click.core.ParameterSource.COMMANDLINE
+_OF_A_TRAINING = (
+    *("output", "validation", "resume", "device", "compiles", "data_workers", "own_loss", "on", "workers"),
+    *("tensorboard", "plot"),
+)
 
 
 def _opened(

@@ -18,6 +18,7 @@ from dlbridge.cli.common import (
     progress_bar,
     quiet_frameworks,
     read_limits,
+    refuse,
 )
 from dlbridge.cli.options import FrameworkCommand, reading
 from dlbridge.frameworks import all_frameworks
@@ -105,6 +106,7 @@ def command(
     'convert' has written, whose model.py is executed.
 
     Exits with 1 when one departs by more than rounding explains, or cannot be run."""
+    _check_together(ctx, checked, batch_run)
     quiet_frameworks()
     for framework in all_frameworks():
         framework.save_memory()
@@ -145,6 +147,26 @@ def command(
         _print(report)
     if not report.passed:
         ctx.exit(EXPLAINED)
+
+
+#: What ``--check`` takes; all other options are of a new verification.
+_OF_A_CHECK = ("models", "checked", "as_json")
+#: What ``--batch-run`` does not take.
+_OF_ROUTES = (
+    *("on", "routes", "names", "layouts", "battery", "inputs", "batch_sizes", "sizes", "dtype", "gradients"),
+    *("train_steps", "rtol", "atol", "reproduce", "web"),
+)
+
+
+def _check_together(ctx: click.Context, checked: str | None, batch_run: str | None) -> None:
+    """Refuse options that would do nothing beside others."""
+    if checked is not None:
+        others = [param.name or "" for param in ctx.command.get_params(ctx) if param.name not in _OF_A_CHECK]
+        refuse(ctx, others, "is of a new verification; --check repeats the one of the certificate")
+    elif batch_run is not None:
+        refuse(ctx, _OF_ROUTES, "is of a verification of routes; --batch-run reads what was written")
+    else:
+        refuse(ctx, ("rows",), "is of --batch-run")
 
 
 def _verified(

@@ -1,14 +1,17 @@
 """What is mistyped or cannot be written is told in one line: what, where, and what was meant."""
 
 import json
+import os
 import sys
+from pathlib import Path
 
 import pytest
 from torch import nn
 
 import dlbridge
-from dlbridge import cli
+from dlbridge import cli, files
 from dlbridge.cli import common
+from dlbridge.errors import FileError
 from dlbridge.training import history
 
 NET = """import torch
@@ -85,11 +88,50 @@ def test_what_the_system_refuses_is_no_bug_of_ours(folder, capsys):
     assert "file" in told and "bug" not in told
 
 
+def _place_without_writing(folder, monkeypatch):
+    (folder / "closed").mkdir()
+    allowed = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "closed" and allowed(path, mode))
+    return folder / "closed" / "new", "no files may be written"
+
+
+def _place_below_a_file(folder, monkeypatch):
+    (folder / "file").write_text("")
+    return folder / "file" / "new" / "deeper", "is a file, where a folder is needed"
+
+
+@pytest.mark.parametrize("place", [_place_without_writing, _place_below_a_file])
+def test_a_place_that_cannot_be_written_is_refused_before_any_work(folder, monkeypatch, place):
+    target, why = place(folder, monkeypatch)
+    monkeypatch.setattr("dlbridge.api.load", lambda *_, **__: pytest.fail("it was read"))
+    for there in ({"output": target}, {"into": target}):
+        with pytest.raises(FileError, match=why):
+            dlbridge.convert("no_model.yaml", "onnx", **there)
+    with pytest.raises(FileError, match=why):
+        files.check_free(target, force=True)
+
+
 def test_processes_are_of_ray_alone(folder, capsys):
     (folder / "a.csv").write_text("x.0,x.1,x.2,label\n1,2,3,0\n")
     told = ("train", "typed.py:Net", "--input", "x[n,3]", "--data", "a.csv", "--workers", "2")
     assert main(*told) == 2
     assert "--workers is of --on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("verify", "--check", "c.json", "--html", "r.html"),
+        ("verify", "--check", "c.json", "--input", "x[n,3]"),
+        ("verify", "m.onnx", "--batch-run", "out", "--route", "onnx"),
+        ("verify", "m.onnx", "--rows", "7"),
+        ("run", "typed.py", "typed.py", "-o", "y.npz", "--workers", "2"),
+        ("train", "m.onnx", "--data", "typed.py", "--emit", "script", "-o", "run"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused(folder, capsys, words):
+    assert main(*words) == 2
+    assert words[-2] in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_json_for_machines_has_no_words_of_python(tmp_path, capsys):

@@ -1,5 +1,6 @@
 """A training as a script needs the framework alone, and gives the numbers of ``dlbridge train``."""
 
+import json
 import re
 import runpy
 import sys
@@ -201,3 +202,15 @@ def test_options_of_a_training_are_refused_beside_emit(capsys, monkeypatch):
     with pytest.raises(SystemExit, match="2"):
         cli.main()
     assert "--validation is of a training" in capsys.readouterr().err
+
+
+def test_where_a_script_is_can_be_said_as_json(tmp_path, capsys, monkeypatch):
+    from dlbridge import cli
+
+    (tmp_path / "net.yaml").write_text(MODEL + "training:\n  loss: {op: SparseCategoricalCrossentropy}\n")
+    np.savez(tmp_path / "data.npz", image=np.zeros((4, 1, 6, 6)), label=np.zeros(4, int))
+    monkeypatch.chdir(tmp_path)
+    given = ["train", "net.yaml", "--data", "data.npz", "--in", "pytorch", "--emit", "out", "--json"]
+    monkeypatch.setattr(sys, "argv", ["dlbridge", *given])
+    cli.main()
+    assert json.loads(capsys.readouterr().out) == {"script": "out/train.py"}
