@@ -14,7 +14,7 @@ from dlbridge import frameworks, precision
 from dlbridge.errors import DlbridgeError, DlbridgeWarning, FileError
 from dlbridge.files import check_free, check_writable
 from dlbridge.garbage import fewer_searches
-from dlbridge.loading import MAKING, load, load_other
+from dlbridge.loading import load, load_other, of_others
 from dlbridge.model import Model
 
 if TYPE_CHECKING:
@@ -310,13 +310,16 @@ def verify(source: Any, *others: Any, read: Mapping[str, Any] | None = None, **o
         DlbridgeError: When a model cannot be read, or the judge cannot run.
     """
     from dlbridge.verification import verify as run_checks
+    from dlbridge.verification.redrawn import explain
 
     reading = dict(read or {})
     model = load(source, **reading)
     named: dict[str, Any] = {}
     for position, other in enumerate(others, 2):
-        named[_title(other, position)] = load_other(other, {k: v for k, v in reading.items() if k not in MAKING})
-    return run_checks(model, others=named or None, **options)
+        named[_title(other, position)] = load_other(other, of_others(reading))
+    report = run_checks(model, others=named or None, **options)
+    explain(report, source, others, reading)
+    return report
 
 
 def certificate(

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
+from dlbridge import npz
 from dlbridge.errors import DlbridgeWarning, FileError, WeightsError
-from dlbridge.limits import check_growth, limits, raise_hint
+from dlbridge.limits import limits, raise_hint
 
 __all__ = ["INDEX", "arrays", "check", "differing", "files", "without_prefix"]
 
@@ -61,25 +62,10 @@ def arrays(path: Path) -> dict[str, np.ndarray]:
         FileError: When the file is broken, or holds pickled objects.
     """
     if path.suffix.lower() == ".npz":
-        return _npz(path)
+        return npz.read(path)
     from dlbridge.description import weights
 
     return {name: tensor.numpy() for name, tensor in weights.read(path).items()}
-
-
-def _npz(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            size = sum(member.file_size for member in archive.zip.infolist())
-            check_growth(size, path, f"it would unpack to {size:,} bytes")
-            return dict(archive)
-    except FileError:
-        raise
-    except Exception as error:  # over a broken archive, Python's own libraries raise nearly anything
-        reason = (
-            "it holds pickled objects, which are not read" if "allow_pickle" in str(error) else "it is no .npz file"
-        )
-        raise FileError(reason, where=str(path)) from None
 
 
 def without_prefix(found: Collection[str], wanted: Collection[str], where: str) -> dict[str, str]:

@@ -141,6 +141,11 @@ def _load_path(path: Path, options: dict[str, Any]) -> Model:
     raise FileError(f"'{suffix}' is no model that dlbridge reads", where=str(path), hint=f"known: {', '.join(known)}")
 
 
+def of_others(reading: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of reading for models that another one is compared with: how that one is made is its own."""
+    return {name: value for name, value in reading.items() if name not in MAKING}
+
+
 def load_other(other: Any, reading: Mapping[str, Any]) -> Any:
     """Load the model that another one is compared with.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -45,6 +44,7 @@ def command(
 ) -> None:
     """Generate with MODEL, written by 'dlbridge convert --task generate --to onnx': a .onnx file, an entry, or the
     folder of an encoder and a decoder."""
+    from dlbridge import npz
     from dlbridge.runtime import generator
     from dlbridge.runtime.text import Tokenizer, find_tokenizer
 
@@ -58,7 +58,7 @@ def command(
     tokenizer = Tokenizer(found) if found is not None and texts else None
     options["stop"] = stop or None
     if source is not None:
-        options["encoder"] = _arrays(source)
+        options["encoder"] = npz.read(source)
         rows = rows or [[] for _ in next(iter(options["encoder"].values()))]
     prompts = [tokenizer.encode(text) for text in texts] if tokenizer is not None else rows
     opened = generator(model, providers=providers, threads=threads)
@@ -76,14 +76,3 @@ def command(
         return
     for line in decoded if decoded is not None else [" ".join(map(str, tokens)) for tokens in made]:
         click.echo(line)
-
-
-def _arrays(path: str) -> dict[str, Any]:
-    import numpy as np
-
-    from dlbridge.errors import FileError
-
-    if Path(path).suffix != ".npz":
-        raise FileError("it is no .npz file of arrays by name", where=path)
-    with np.load(path, allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}

@@ -182,6 +182,7 @@ def _verified(
     """Run the verification, and write its certificate and its pages if they were asked for."""
     from dlbridge import api
     from dlbridge.errors import require
+    from dlbridge.verification.redrawn import explain
     from dlbridge.verification.routes import usual
 
     _check_free(certificate, page, web, force=force)
@@ -193,6 +194,7 @@ def _verified(
     with bar, elsewhere as spread:
         more = {"progress": advance, "by_node": page is not None or web is not None, "spread": spread}
         report = api.verify(loaded, *models[1:], read=read, **more, **options)
+    explain(report, models[0], models[1:], read)
     if certificate is not None:
         _write(certificate, api.certificate(report, models[0], models[1:], read, options), force)
     if page is not None:
@@ -292,6 +294,8 @@ def _print(report: Any) -> None:
         console.print(f"largest difference between two routes: {report.largest_difference:.1e}")
     for line in coverage_lines(report):
         console.print(line, markup=False)
+    if report.hint is not None:
+        console.print(report.hint, markup=False)
 
 
 def _size(text: str) -> tuple[str, int]:

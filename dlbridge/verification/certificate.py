@@ -127,6 +127,7 @@ def certify(report: Report, request: Request | None = None) -> dict[str, Any]:
     """
     found, model, cases = report.to_json(), report.subject, report.cases
     assert model is not None
+    del found["hint"]  # what to do now is no part of what was found
     certificate = Certificate(
         request=request or Request(),
         hashes=Hashes(graph=hash_graph(model), weights=hash_weights(model), inputs=[hash_arrays(c) for c in cases]),
@@ -234,11 +235,11 @@ def read(path: str | os.PathLike[str]) -> Certificate:
     try:
         return Certificate.model_validate_json(Path(path).read_bytes())
     except OSError as error:
-        raise FileError(f"it cannot be read: {error}", where=str(path)) from None
+        raise FileError(f"it cannot be read: {error.strerror}", where=str(path)) from None
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "it"
-        raise FileError(f"it is no certificate: {place}: {first['msg'].lower()}", where=str(path)) from None
+        why = ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"].lower())))
+        raise FileError(f"it is no certificate: {why}", where=str(path)) from None
 
 
 def changes(before: Certificate, now: Certificate) -> list[str]:

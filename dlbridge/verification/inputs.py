@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import zipfile
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.errors import FileError, ShapeError, SignatureError
+from dlbridge import npz
+from dlbridge.errors import ShapeError, SignatureError
 from dlbridge.model import Model
 from dlbridge.ops.strings import as_text, is_text
 from dlbridge.verification.roles import Role, roles
@@ -75,7 +75,7 @@ def given_inputs(model: Model, given: Mapping[str, np.ndarray] | str | os.PathLi
         SignatureError: When an input has no array, or one of another kind or rank.
     """
     where = str(given) if isinstance(given, (str, os.PathLike)) else model.name
-    arrays = _read(given) if isinstance(given, (str, os.PathLike)) else {n: np.asarray(a) for n, a in given.items()}
+    arrays = npz.read(given) if isinstance(given, (str, os.PathLike)) else {n: np.asarray(a) for n, a in given.items()}
     unknown = sorted(arrays.keys() - {v.name for v in model.inputs})
     missing = [v.name or "" for v in model.inputs if v.name not in arrays]
     if missing or unknown:
@@ -106,14 +106,6 @@ def _has_sizes(array: np.ndarray, shape: ir.Shape, sizes: dict[str, int]) -> boo
         if wanted != size:
             return False
     return True
-
-
-def _read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
-        raise FileError(f"it is no .npz file of arrays: {error}", where=str(path)) from None
 
 
 def row_axis(value: ir.Value, batch: str | None) -> int | None:

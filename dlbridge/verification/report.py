@@ -122,6 +122,7 @@ class Report:
         training: How gradients and steps of training compare, where that was asked for.
         subject: The model that was verified.
         cases: The sets of inputs, in order.
+        hint: What to do about a failure, where that is known.
     """
 
     model: str
@@ -140,6 +141,7 @@ class Report:
     training: list[TrainingCheck] = field(default_factory=list)
     subject: Model | None = None
     cases: list[Arrays] = field(default_factory=list)
+    hint: str | None = None
 
     @property
     def passed(self) -> bool:
@@ -179,7 +181,8 @@ class Report:
             text = f"rounding alone moves it too far to be compared with {self.judge}:\n    " + "\n    ".join(lines)
             hint = "convert without the check (--no-verify, check=False) and compare on data that the model is made for"
             raise IllConditionedError(text, where=self.model, hint=hint)
-        raise VerificationError(f"does not agree with {self.judge}:\n    " + "\n    ".join(lines), where=self.model)
+        text = f"does not agree with {self.judge}:\n    " + "\n    ".join(lines)
+        raise VerificationError(text, where=self.model, hint=self.hint)
 
     @property
     def largest_difference(self) -> float:
@@ -202,6 +205,7 @@ class Report:
             "judge": self.judge,
             "precision": self.precision,
             "passed": self.passed,
+            "hint": self.hint,
             "checks": [asdict(c) for c in self.checks],
             "pairs": [{"routes": list(pair), "difference": value} for pair, value in self.pairs.items()],
             "failures": self.failures,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.markup import escape
 from rich.table import Table
 
-from dlbridge.verification.report import Report
+from dlbridge.verification.report import Check, Report
 
 
 def table(report: Report) -> Table:
@@ -19,19 +19,25 @@ def table(report: Report) -> Table:
     for route, check in report.worst().items():
         error = max(check.errors.values(), default=float("inf"))
         sizes = ", ".join([*(f"{k}={v}" for k, v in check.sizes.items()), check.inputs])
-        verdict = f"[green]agrees[/green] {escape(check.message)}"
-        if not check.decided:
-            verdict = f"[yellow]shows nothing[/yellow] {escape(check.message)}"
-        elif not check.passed:
-            verdict = f"[red]departs[/red] {escape(check.reason)}"
-        rows.add_row(route, f"{error:.1e}", f"{check.bound:.0e}", escape(sizes), verdict)
+        rows.add_row(route, f"{error:.1e}", f"{check.bound:.0e}", escape(sizes), _verdict(check))
         if route in report.departures:
             rows.add_row("", "", "", "", escape(str(report.departures[route])))
     for route, why in report.failures.items():
-        rows.add_row(route, "-", "-", "", f"[red]failed[/red] {escape(why)}")
+        rows.add_row(route, "-", "-", "", f"[red]failed[/red]: {escape(why)}")
     for route, why in report.left_out.items():
         rows.add_row(route, "-", "-", "", f"not tried: {escape(why)}")
     return rows
+
+
+def _verdict(check: Check) -> str:
+    """What a check shows, and why, as markup."""
+    if check.passed:
+        verdict, why = "[green]agrees[/green]", check.message
+    else:
+        verdict, why = "[red]departs[/red]", check.reason
+    if not check.decided:
+        verdict, why = "[yellow]shows nothing[/yellow]", check.message
+    return f"{verdict}: {escape(why)}" if why else verdict
 
 
 def coverage_lines(report: Report) -> list[str]:

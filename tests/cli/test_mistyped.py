@@ -5,13 +5,14 @@ import os
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from torch import nn
 
 import dlbridge
-from dlbridge import cli, files
+from dlbridge import cli, files, npz
 from dlbridge.cli import common
-from dlbridge.errors import FileError
+from dlbridge.errors import FileError, VerificationError
 from dlbridge.training import history
 
 NET = """import torch
@@ -132,6 +133,29 @@ def test_processes_are_of_ray_alone(folder, capsys):
 def test_an_option_that_would_do_nothing_is_refused(folder, capsys, words):
     assert main(*words) == 2
     assert words[-2] in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_weights_that_are_drawn_at_each_call_are_the_cause_that_is_named(folder, capsys):
+    module = ["typed.py:Net", "--input", "x[n,3]"]
+    assert main("convert", *module, "--to", "onnx", "-o", "m.onnx", "--no-verify") == 0
+    capsys.readouterr()
+    assert main("verify", *module, "m.onnx", "--battery", "quick", "--json") == 1
+    hint = json.loads(capsys.readouterr().out)["hint"]
+    assert hint.startswith("typed.py:Net makes other weights each time") and "--weights FILE" in hint
+    with pytest.raises(VerificationError) as raised:
+        dlbridge.verify("m.onnx", "typed.py:Net", read={"inputs": {"x": "[n,3]"}}, battery="quick").require()
+    assert raised.value.hint == hint
+
+
+def test_a_file_of_arrays_says_what_is_wrong_with_it(folder):
+    (folder / "text.npz").write_text("no archive")
+    np.savez(folder / "objects.npz", x=np.array([{}], dtype=object))
+    np.savez(folder / "right.npz", x=np.zeros(3))
+    wrong = {"none": "no such file", "text": "no .npz file", "objects": "pickled objects"}
+    for name, why in wrong.items():
+        with pytest.raises(FileError, match=why):
+            npz.read(folder / f"{name}.npz")
+    assert npz.read(folder / "right.npz")["x"].shape == (3,)
 
 
 def test_json_for_machines_has_no_words_of_python(tmp_path, capsys):
