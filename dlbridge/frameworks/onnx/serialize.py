@@ -63,7 +63,17 @@ def without_weights(model: ir.Model, shown: int = _SMALL) -> onnx.ModelProto:
         producer_version=model.producer_version,
         metadata_props=dict(model.metadata_props),
     )
+    _load_external(graph)
     return ir.to_proto(bare)
+
+
+def _load_external(graph: ir.Graph) -> None:
+    """Hold what stays in a graph in memory: a tensor in a file is written as a reference to that file."""
+    for holder in (graph, *graph.subgraphs()):
+        for value in holder.initializers.values():
+            tensor = value.const_value
+            if isinstance(tensor, ir.ExternalTensor):
+                value.const_value = ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=tensor.name)
 
 
 def write(model: ir.Model, file: BinaryIO) -> None:
