@@ -6,6 +6,7 @@ followed back to a number or to an expression in dimensions, so that the chain i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,11 +14,13 @@ import numpy as np
 import onnx_ir as ir
 
 from dlbridge.ops.keys import is_op, op_key
-from dlbridge.source.code import Code, code
-from dlbridge.source.expr import BinOp, Unary
+from dlbridge.source.code import Code, call, code
+from dlbridge.source.expr import BinOp, Call, Index, Lit, Unary, dotted
 
 #: Values with more elements are data, not shapes.
 MAX_ELEMENTS = 64
+#: Functions of the printed code that give the largest of two sizes.
+_LARGEST = ("max", "larger_size")
 #: Integer types that hold sizes; arithmetic in narrower ones wraps round.
 _SIZES = (ir.DataType.INT32, ir.DataType.INT64)
 
@@ -179,10 +182,43 @@ def _multiply(a: Element, b: Element) -> Element:
     return _signed(_multiple, a, b)
 
 
-def _divide(a: Element, b: Element) -> Element:
-    """ONNX truncates, and Python rounds down: the same, as sizes are not negative, behind a minus that is in front."""
+def _divide(a: Element, b: Element) -> Element | None:
+    """ONNX truncates, and Python rounds down: the same of what is not negative, behind a minus that is in front."""
     rounded_down = _rounded_down(a, b)
-    return _signed(_quotient, a, b) if rounded_down is None else code("{} // {}", rounded_down, b)
+    if rounded_down is not None:
+        return code("{} // {}", rounded_down, b)
+    if isinstance(b, int) or _at_least(b) >= 0:
+        return _signed(_truncate, a, b)
+    return None
+
+
+def _truncate(a: Element, b: Element) -> Element:
+    if isinstance(a, int) or _at_least(a) >= 0 or (isinstance(b, int) and b == 1):
+        return _quotient(a, b)
+    return call("truncated_size", a, b)
+
+
+def _at_least(size: Element) -> float:
+    """What a size, or what is computed of sizes, is never below."""
+    if isinstance(size, int):
+        return size
+    if isinstance(size, Lit):
+        return size.literal.value if isinstance(size.literal.value, int) else -math.inf
+    if isinstance(size, BinOp):
+        return _result_at_least(size)
+    if isinstance(size, Call) and dotted(size.function) in _LARGEST:
+        return max(map(_at_least, size.arguments))
+    return 0 if isinstance(size, Index) else -math.inf
+
+
+def _result_at_least(size: BinOp) -> float:
+    left, right = _at_least(size.left), _at_least(size.right)
+    if size.symbol == "+":
+        return left + right
+    if size.symbol == "-":
+        return left - right if isinstance(size.right, Lit) else -math.inf
+    is_positive = right >= 0 and (left >= 0 or size.symbol == "%")
+    return 0 if is_positive else -math.inf
 
 
 def _rounded_down(a: Element, b: Element) -> Element | None:
@@ -211,14 +247,16 @@ def _product(items: tuple[Element, ...]) -> Element:
     return result
 
 
-def _elementwise(apply: Callable[[Element, Element], Element]) -> Callable[..., Elements | None]:
+def _elementwise(apply: Callable[[Element, Element], Element | None]) -> Callable[..., Elements | None]:
     def rule(node: ir.Node, a: Elements, b: Elements) -> Elements | None:
         length = max(len(a.items), len(b.items))
         if {len(a.items), len(b.items)} - {1, length} or not a.items or not b.items:
             return None
         left = a.items * (length // len(a.items))
         right = b.items * (length // len(b.items))
-        return Elements(tuple(apply(x, y) for x, y in zip(left, right, strict=True)), max(a.rank, b.rank))
+        made = [apply(x, y) for x, y in zip(left, right, strict=True)]
+        known = tuple(item for item in made if item is not None)
+        return Elements(known, max(a.rank, b.rank)) if len(known) == len(made) else None
 
     return rule
 

@@ -327,7 +327,7 @@ def is_size(node: Expr) -> bool:
 
 
 #: Functions that make a size of sizes.
-_OF_SIZES = frozenset({"max", "min", "int", "larger_size", "smaller_size"})
+_OF_SIZES = frozenset({"max", "min", "int", "larger_size", "smaller_size", "truncated_size"})
 
 
 def _shape(node: Expr) -> bool:

@@ -45,6 +45,14 @@ CASES = {
         ["ops.shape(x)[1] // 4", "-(-ops.shape(x)[1] // 4)"],
         [(2, 5), (1, 8)],
     ),
+    "quotients of differences, which may be negative": (
+        "(float[batch, seq] x) => (int64[2] r)",
+        """s = Shape (x)  t = Slice (s, v1, v2, v0)  d = Sub (t, v4)  q = Div (d, v3)
+        e = Add (t, v3)  f = Sub (e, v2)  g = Div (f, v4)  r = Concat <axis = 0> (q, g)""",
+        ["[truncated_size(x.shape[1] - 4, 3), (x.shape[1] + 3 - 2) // 4]"],
+        ["truncated_size(ops.shape(x)[1] - 4, 3)", "(ops.shape(x)[1] + 3 - 2) // 4"],
+        [(2, 8), (2, 3), (2, 1)],
+    ),
     "positions": (
         "(float[batch, seq] x) => (int64[batch, seq] y)",
         """s = Shape (x)  t = Gather (s, one)  r = Range (zero, t, one)  p = Unsqueeze (r, v0)  y = Expand (p, s)""",

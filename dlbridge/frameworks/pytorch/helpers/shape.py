@@ -12,6 +12,11 @@ def unsqueeze(x, axes):
     return x
 
 
+def truncated_size(a, b):
+    """A size, or a difference of sizes, divided and truncated; // would round a negative one down."""
+    return max(a, 0) // b - max(-a, 0) // b
+
+
 def split_evenly(x, count, dim=0):
     """x in count parts of one size; the last is smaller when that does not divide."""
     size, part = x.shape[dim], -(-x.shape[dim] // count)

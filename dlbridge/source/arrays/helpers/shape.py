@@ -18,6 +18,11 @@ def smaller_size(a, b):
     return min(a, b) if isinstance(a, int) and isinstance(b, int) else ops.minimum(a, b)
 
 
+def truncated_size(a, b):
+    """A size, or a difference of sizes, divided and truncated; // would round a negative one down."""
+    return larger_size(a, 0) // b - larger_size(-a, 0) // b
+
+
 def reshape(x, shape, allow_zero=False):
     """x in a new shape, in which 0 stands for the size that x has there."""
     if not allow_zero:
