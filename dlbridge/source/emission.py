@@ -119,7 +119,7 @@ def weight_paths(
     *,
     reachable: bool = False,
 ) -> dict[ir.Value, str]:
-    """The dotted path of each weight that code reads by name.
+    """The dotted path of each weight that code reads by name, or returns.
 
     A parameter or buffer lives where its name says; a constant lives in the innermost block that holds all its users,
     and so does, if ``reachable``, every weight that some of its users could not reach where its name says. ``spelled``
@@ -130,6 +130,9 @@ def weight_paths(
         for value in emit.code.values():
             if is_weight(value):
                 users.setdefault(value, []).append(node)
+    for value in graph.outputs:
+        if is_weight(value):
+            users.setdefault(value, [])
     found: dict[ir.Value, str] = {}
     taken = {name for name, value in graph.initializers.items() if traits.kind(value) != "constant"}
     taken |= set(map(spelled, taken))

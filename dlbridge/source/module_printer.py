@@ -12,7 +12,7 @@ from dlbridge.source.bodies import assignments, merge_return, plain, returned, s
 from dlbridge.source.code import Code, Literal, call, expression
 from dlbridge.source.definitions import Definition, OptionalSteps
 from dlbridge.source.dialect import Dialect
-from dlbridge.source.expr import Attr, Call, Comprehension, Expr, Lit, Name, Star, Var
+from dlbridge.source.expr import Attr, Call, Comprehension, Expr, Lit, Name, Star, Val, Var
 from dlbridge.source.expr_printer import text_of
 from dlbridge.source.members import member_statements
 from dlbridge.source.module_loops import module_loops
@@ -88,7 +88,9 @@ def _call(writer: ModuleWriter, definition: Definition, is_root: bool) -> Def:
 
     _, in_lines = split_parameters(definition)
     lines = assignments(definition, names, name, in_lines, in_class=True, identity=dialect.identity)
-    lines.append(Return(returned(writer.returned if is_root else written.block.outputs, name)))
+    results = writer.returned if is_root else written.block.outputs
+    arrays = [dialect.read_weights(Val(v)) if isinstance(v, ir.Value) and is_weight(v) else v for v in results]
+    lines.append(Return(returned(arrays, name)))
     # Layers that get a second place may get it here, as children that no line calls.
     attached = [path for path, _ in writer.joined if path not in writer.weights]
     members = [member.name for member in written.members]

@@ -14,10 +14,17 @@ _ORDER = frozenset({"<", "<=", ">", ">=", "!="})
 
 
 def as_arrays(code: Expr) -> Expr:
-    """An expression with ``self.scale[...]`` for a weight ``self.scale`` where an array is needed."""
+    """An expression with ``self.scale[...]`` for a weight ``self.scale`` where an array is needed.
+
+    A weight alone is returned, or handed on to what is: ``nnx.jit`` returns no variables of the model.
+    """
+    return _array(_within(code))
+
+
+def _within(code: Expr) -> Expr:
     if isinstance(code, BinOp) and code.symbol in _ORDER:
-        return BinOp(_array(as_arrays(code.left)), code.symbol, as_arrays(code.right))
-    children = tuple(as_arrays(child) for child in code.children())
+        return BinOp(_array(_within(code.left)), code.symbol, _within(code.right))
+    children = tuple(_within(child) for child in code.children())
     if isinstance(code, Call) and not _takes_variables(code.function):
         function, *arguments = children
         children = (function, *(_argument(a) for a in arguments))

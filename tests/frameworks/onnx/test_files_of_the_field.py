@@ -1,4 +1,4 @@
-"""Files as tools other than exporters leave them: what onnxruntime runs is read, and comes out with the same numbers."""
+"""Files as other tools than exporters leave them: what onnxruntime runs is read, with the same numbers."""
 
 import numpy as np
 import onnx
@@ -55,3 +55,13 @@ def test_weights_of_any_size_beside_a_file_are_in_the_one_that_is_written(tmp_pa
         path.unlink()
     (found,) = onnxruntime.InferenceSession(tmp_path / "m.onnx").run(None, feeds)
     np.testing.assert_allclose(found, right, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["(float[n, 4] x) => (float[4] w, float[n, 4] y) { y = Relu (x) }",
+     "(float[n, 4] x) => (float[4] w, float[n, 4] y) { y = Add (x, w) }",
+     "(float[n, 4] x) => (float[4] v, float[n, 4] y) { y = Add (x, w)  v = Identity (w) }"],
+)  # fmt: skip
+def test_a_weight_may_be_an_output(body):
+    _agree(_proto(body, w=_floats(4)), x=_floats(2, 4))
