@@ -134,7 +134,7 @@ def weight_paths(
         if is_weight(value):
             users.setdefault(value, [])
     found: dict[ir.Value, str] = {}
-    taken = {name for name, value in graph.initializers.items() if traits.kind(value) != "constant"}
+    taken = _paths(graph, root, emits)
     taken |= set(map(spelled, taken))
     for value, nodes in users.items():
         name = value.name or "constant"
@@ -144,7 +144,7 @@ def weight_paths(
             called = traits.variable(value) or (_role(value) if _UNNAMED.fullmatch(name) else name.rpartition(".")[2])
             leaf = re.sub(r"(_?\d+)+$|\W", "", called, flags=re.ASCII).strip("_") or "constant"
             leaf = f"{leaf}_" if keyword.iskeyword(leaf) else leaf
-            name = unique(f"{block.path}.{leaf}" if block.path else leaf, taken)
+            name = spelled(unique(f"{block.path}.{leaf}" if block.path else leaf, taken))
         else:
             name = spelled(name)
             reader = _innermost(root, nodes) if reachable else None
@@ -152,6 +152,18 @@ def weight_paths(
                 leaf = identifier(reader.relative(name))
                 name = f"{reader.path}.{leaf}" if reader.path else leaf
         found[value] = name
+    return found
+
+
+def _paths(graph: ir.Graph, root: Block, emits: Mapping[ir.Node, Emit]) -> set[str]:
+    """The dotted paths of what blocks hold: weights, layers, other blocks."""
+    found = {name for name, value in graph.initializers.items() if traits.kind(value) != "constant"}
+    found |= {node.name or "" for node, emit in emits.items() if emit.layer is not None or emit.module is not None}
+    found |= {block.path for block in root.blocks()}
+    for path in list(found):
+        while path:
+            found.add(path)
+            path = path.rpartition(".")[0]
     return found
 
 

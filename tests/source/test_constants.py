@@ -6,6 +6,7 @@ import pytest
 
 pytest.importorskip("torch")
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -56,3 +57,31 @@ def test_sizes_that_fit_no_line_have_a_line_each(monkeypatch: pytest.MonkeyPatch
     limits[:] = [Limit("h <= 7"), Limit("w % 2 == 0")]
     (found,) = printing.about_sizes(None)  # type: ignore[arg-type]
     assert found.lines() == ['"""For inputs of these sizes: h <= 7, w % 2 == 0."""']
+
+
+class Named(nn.Module):
+    """Its code calls constants as its layers are called, and as every module has something of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.key = nn.Linear(4, 5)
+        self.activation = nn.ReLU()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.activation(self.key(x))
+        key = torch.tensor([i * i % 5 for i in range(90)])
+        y = y[:, key]
+        activation = torch.tensor([i * i % 90 for i in range(80)])
+        y = y[:, activation]
+        training = torch.tensor([i * i % 80 for i in range(70)])
+        return y[:, training]
+
+
+@pytest.mark.parametrize("framework", ["pytorch", "keras", "nnx"])
+def test_a_constant_takes_no_name_of_a_layer(framework: str) -> None:
+    if not frameworks.get(framework).is_installed:
+        pytest.skip(f"{framework} is not installed")
+    module, x, written = Named().eval(), torch.randn(3, 4), frameworks.get(framework)
+    live = written.load(written.write(dlbridge.load(module, inputs={"x": "float32[batch,4]"})))
+    (y,) = written.run(live, {"x": x.numpy()}).values()
+    np.testing.assert_allclose(y, module(x).detach().numpy(), rtol=1e-5, atol=1e-6)

@@ -249,10 +249,14 @@ class Program:
         env[node] = Binding(value, env[base] if base is not None else None, node)
 
     def note_names(self, node: torch.fx.Node, value: Any) -> None:
-        """Note what modules call a value that they are given, or given back."""
+        """Note what modules call a value that they are given, or given back, and a tensor that their code makes."""
         said = self.said.get(node)
-        if said is not None and isinstance(value, ir.Value) and value.const_value is None:
+        if said is None or not isinstance(value, ir.Value):
+            return
+        if value.const_value is None:
             traits.set_called(value, {dotted(path): name for path, name in said.elsewhere.items()})
+        elif value.meta.get("lifted") and said.name:
+            value.metadata_props.setdefault(traits.VARIABLE, said.name)
 
     def _bind_item(self, node: torch.fx.Node, env: Bindings, tracked: bool) -> None:
         source = node.args[0]

@@ -300,6 +300,7 @@ class _Reader:
             const_value=TorchTensor(held, name=target),
         )
         value.meta["complex"] = tensor.is_complex()
+        value.meta["lifted"] = spec.kind.name == "CONSTANT_TENSOR"  # no attribute of a module, but made by code
         traits.set_kind(value, kind)
         if kind == "constant":
             self.translation.computed.note(value, tensor)
