@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlbridge import frameworks, precision
 from dlbridge.errors import DlbridgeError, DlbridgeWarning, FileError
-from dlbridge.files import check_free, check_writable
+from dlbridge.files import check_free, check_writable, default_folder
 from dlbridge.garbage import fewer_searches
 from dlbridge.loading import load, load_other, of_others
 from dlbridge.model import Model
@@ -26,13 +26,15 @@ __all__ = ["convert", "evaluate", "load", "predict", "pull", "train", "verify"]
 
 #: What ``convert`` writes for people to read and change, without a framework.
 DESCRIPTION = "description"
+#: As ``output``: a folder in the current one that is called after the model and the framework.
+BY_NAME = object()
 
 
 @fewer_searches()
 def convert(
     source: Any,
     to: str,
-    output: str | os.PathLike[str] | None = None,
+    output: Any = None,
     *,
     check: bool = True,
     force: bool = False,
@@ -52,8 +54,8 @@ def convert(
     Args:
         source: What :func:`load` takes.
         to: A framework, one of ``dlbridge.frameworks.names()``, or ``"description"``.
-        output: Folder to write, or a single file: ``.onnx``, ``.keras``, ``.pt2``, which is read back and compared.
-            Without it nothing is written.
+        output: Folder to write, or a single file: ``.onnx``, ``.keras``, ``.pt2``, ``.tflite``, which is read back and
+            compared. Without it nothing is written.
         check: Run what was written and what was read on the same inputs, and put the result into ``certificate.json``.
             A description is compared with onnxruntime and the ONNX reference evaluator; an ONNX file made of it with
             the latter alone.
@@ -90,7 +92,7 @@ def convert(
         given = {"check": check, "partial": partial, "into": into, "processing": processing, **options}
         given |= {"dtype": dtype, "quantize": quantize, "keep_float32": keep_float32, "calibrate": calibrate}
         return tasks.convert(source, to, output, task=task, read=read, force=force, **given)
-    if output is not None:
+    if output is not None and output is not BY_NAME:
         check_free(output, force=force)
         if to != DESCRIPTION:
             frameworks.get(to).check_target(Path(output))
@@ -107,6 +109,8 @@ def convert(
     elif writing:
         raise DlbridgeError(f"a description takes no option '{min(writing)}'")
     model = load(source, **{**(read or {}), **mode})
+    if output is BY_NAME:
+        output = check_free(default_folder(model.name, to), force=force)
     if to == DESCRIPTION:
         if output is not None:
             model.save(output, force=force)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from dlbridge.errors import FileError
 
-__all__ = ["check_free", "check_writable", "no_room_is_an_error", "replacing", "writing"]
+__all__ = ["check_free", "check_writable", "default_folder", "no_room_is_an_error", "replacing", "writing"]
 
 #: What the operating system says where a file finds no room: the disk, a quota, or a limit of the process is reached.
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -31,6 +31,11 @@ def check_free(target: str | os.PathLike[str], *, force: bool = False) -> Path:
         raise FileError("already exists", where=str(target), hint="choose another name, or pass --force to replace it")
     check_writable(target.absolute().parent)
     return target
+
+
+def default_folder(name: str, to: str) -> Path:
+    """The folder that a model of this name is written to for a framework, where no other is named."""
+    return Path(f"{name}-{to}")
 
 
 def check_writable(folder: str | os.PathLike[str]) -> None:

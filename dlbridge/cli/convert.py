@@ -51,8 +51,8 @@ def command(
     """Convert MODEL: a description (.yaml, .json), the folder of a saved model or of one of Hugging Face, a file of a
     framework, or the name of a function or class that makes one (torchvision.models:resnet18, mynet:Net)."""
     quiet_frameworks()
-    from dlbridge import api, loading
-    from dlbridge.files import check_free
+    from dlbridge import api
+    from dlbridge.files import check_free, default_folder
 
     if to != api.DESCRIPTION:
         frameworks.get(to)
@@ -78,24 +78,20 @@ def command(
     if target is not None:
         check_free(target, force=force)
     options = {"check": check, "force": force, "partial": partial, "into": into, **options}
-    if task is not None:
-        name = model.rpartition(":")[2] if loading.is_name(model) else Path(model).stem
-        if target is None and into is None:
-            target = Path(f"{name}-{to}")
-        with dumping:
-            source = api.convert(model, to, target, read=read, task=task, **options)
-        stand_ins: dict[str, str] = {}
-    else:
-        given: dict[str, Any] = {**read, **({"partial": True} if partial else {})}
-        with dumping:
-            loaded = api.load(model, **given)
-            name = loaded.name
-            if target is None and into is None:
-                target = Path(f"{name}-{to}")
-            source = api.convert(loaded, to, target, **options)
-        stand_ins = source.stand_ins if partial else {}
-    target = target or Path(str(into)) / name
-    written = sorted(str(p) for p in target.rglob("*") if p.is_file()) if target.is_dir() else [str(target)]
+    name = _name(model)
+    place: Any = target
+    if target is None and into is None:
+        place = api.BY_NAME if task is None else default_folder(name, to)
+    earlier = _files(into)
+    with dumping:
+        source = api.convert(model, to, place, read=read, task=task, **options)
+    if task is None:
+        name = source.name if to == api.DESCRIPTION else source.model.name
+    if place is api.BY_NAME:
+        place = default_folder(name, to)
+    target = place or Path(str(into)) / source.model.name
+    written = sorted({*_files(place), *_files(into)} - set(earlier))
+    stand_ins = source.stand_ins if partial and task is None else {}
     loss = getattr(source, "loss", None)
     if as_json:
         found = {"model": name, "to": to, "output": str(target), "files": written, "stand_ins": stand_ins}
@@ -108,6 +104,23 @@ def command(
         click.echo(loss.summary)
     for name, what in stand_ins.items():
         click.echo(f"to be filled in: {name}: {what}")
+
+
+def _name(model: str) -> str:
+    """What a model is called before it is read: the last part of its name, or its file or folder without the suffix."""
+    from dlbridge import loading
+
+    if loading.is_name(model):
+        return model.rpartition(":")[2].rpartition(".")[2]
+    path = Path(model).resolve()
+    return path.name if path.is_dir() else path.stem
+
+
+def _files(place: str | Path | None) -> list[str]:
+    """The files that are in a folder, or the file itself."""
+    if place is None or not Path(place).exists():
+        return []
+    return [str(path) for path in (Path(place), *Path(place).rglob("*")) if path.is_file()]
 
 
 def _processing(file: str | None) -> Any:

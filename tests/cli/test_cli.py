@@ -73,10 +73,28 @@ def test_convert_prints_the_source_and_writes_nothing(dlbridge, tmp_path):
 
 
 def test_convert_writes_the_next_version_into_a_repository(dlbridge, tmp_path):
-    for version in (1, 2):
-        succeed(dlbridge, "convert", MLP, "--to", "onnx", "--into", "served")
+    for version, more in ((1, ["config.pbtxt", "certificate.json"]), (2, ["2/certificate.json"])):
+        told = json.loads(succeed(dlbridge, "convert", MLP, "--to", "onnx", "--into", "served", "--json"))
         (entry,) = (tmp_path / "served").iterdir()
-        assert (entry / str(version) / "model.onnx").exists()
+        new = {str(Path("served", entry.name, name)) for name in (f"{version}/model.onnx", *more)}
+        assert set(told["files"]) == new and all((tmp_path / name).exists() for name in new)
+        assert told["output"] == f"served/{entry.name}"
+
+
+def test_the_certificate_of_a_conversion_says_of_what_it_is_and_is_checked_again(dlbridge, tmp_path):
+    succeed(dlbridge, "convert", MLP, "--to", "onnx", "-o", "out")
+    assert json.loads((tmp_path / "out" / "certificate.json").read_text())["request"]["source"] == str(MLP)
+    assert "agrees; nothing has changed" in succeed(dlbridge, "verify", "--check", "out/certificate.json")
+
+
+def test_the_folder_of_a_task_has_the_whole_name_of_the_model_s_folder(dlbridge, tmp_path, monkeypatch):
+    (tmp_path / "Net-1.5").mkdir()
+    named = []
+    monkeypatch.setattr("dlbridge.tasks.convert", lambda source, to, output, **_: named.append(output) or {})
+    for model in ("Net-1.5", "."):
+        monkeypatch.chdir(tmp_path / "Net-1.5" if model == "." else tmp_path)
+        succeed(dlbridge, "convert", model, "--to", "onnx", "--task", "generate")
+    assert named == [Path("Net-1.5-onnx")] * 2
 
 
 @pytest.mark.parametrize("target", ["pytorch", "description"])
