@@ -7,6 +7,12 @@ from typing import TYPE_CHECKING
 from dlbridge import lazy
 
 if TYPE_CHECKING:
+    from dlbridge import errors as errors
+    from dlbridge import frameworks as frameworks
+    from dlbridge import runtime as runtime
+    from dlbridge import tasks as tasks
+    from dlbridge import training as training
+    from dlbridge import verification as verification
     from dlbridge.api import convert, evaluate, load, predict, pull, train, verify
     from dlbridge.errors import DlbridgeError
     from dlbridge.model import Model
@@ -33,4 +39,5 @@ __getattr__, __dir__ = lazy.names(
         "Model": "model",
         "DlbridgeError": "errors",
     },
+    ("errors", "frameworks", "runtime", "tasks", "training", "verification"),
 )

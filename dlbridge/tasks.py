@@ -11,7 +11,7 @@ from typing import Any
 
 from dlbridge import api, factories, frameworks, loading
 from dlbridge.decoding import DECODER, ENCODER, Settings
-from dlbridge.errors import DlbridgeError
+from dlbridge.errors import DlbridgeError, FileError
 from dlbridge.files import check_free, writing
 from dlbridge.ops import traits
 from dlbridge.runtime.generation import Generator, Part
@@ -42,7 +42,9 @@ def convert(
     parts = _parts(source, task, read)
     if len(parts) == 1:
         written = api.convert(source, to, output, read={**read, "task": task}, force=force, **options)
-        _take_tokenizer(source, output)
+        into = options.get("into")
+        for folder in (output, None if into is None else Path(into) / written.name):
+            _take_tokenizer(source, folder)
         return written
     if options.get("into") is not None:
         raise DlbridgeError(f"a repository of served models takes one graph, '{task}' makes {len(parts)}")
@@ -74,6 +76,8 @@ def _opened(source: Any, read: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
 def _parts(source: Any, task: str, read: Mapping[str, Any]) -> dict[str, str]:
     """The graphs that a task takes: the name of each -> the task that reads it."""
     is_path = isinstance(source, (str, os.PathLike))
+    if is_path and not Path(source).exists():
+        raise FileError("no such file or folder", where=str(source))
     for framework in frameworks.all_frameworks():
         if framework.accepts_folder(Path(source)) if is_path else framework.accepts(source):
             return framework.parts(source, task, trust_code=bool(read.get("trust_code")))

@@ -99,6 +99,11 @@ def test_from_a_folder_to_text_on_the_command_line(folder, tmp_path):
     assert found["tokens"][0] == wanted and len(found["tokens"][1]) == 6
 
 
+def test_the_tokenizer_comes_along_into_a_repository(folder, tmp_path):
+    run("convert", folder, "--task", "generate", "--to", "onnx", "--into", tmp_path, "--name", "tiny", "--no-verify")
+    assert run("generate", tmp_path / "tiny", "--prompt", "w5 w6 w7", "--max-tokens", 2).startswith("w")
+
+
 def test_tokens_that_are_none_are_left_out():
     from dlbridge.frameworks.pytorch.generation import settings
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +68,10 @@ class PyTorch(ModularFramework):
     file_suffixes = (".pt2",)
     weights_file = "weights.pt"
     trains = Trains(precisions=None)
+
+    def prepare_command_line(self) -> None:
+        """transformers shows a progress bar where it loads weights, also where nobody looks at a terminal."""
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
     def accepts_folder(self, path: Path) -> bool:
         return is_pretrained(path)
