@@ -7,13 +7,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dlbridge.constraints import Expression
 from dlbridge.errors import SignatureError, suggest
 
-__all__ = ["DEFAULT_DTYPE", "InputText", "by_parameter", "no_dtype", "parse_input", "parse_inputs"]
+__all__ = [
+    "DEFAULT_DTYPE",
+    "NO_SIZE",
+    "InputText",
+    "bounded",
+    "by_parameter",
+    "no_dtype",
+    "parse_input",
+    "parse_inputs",
+]
 
 #: The dtype of an input of which neither the user nor the model says one.
 DEFAULT_DTYPE = "float32"
 
+#: What is wrong with a text that is no size.
+NO_SIZE = "is no size: a number, a name, sums and products of these, or a name with its bounds (2<=n<=16)"
 #: What a mistyped dtype may mean.
 _DTYPES = (
     *("float16", "bfloat16", "float32", "float64", "complex64", "complex128", "bool"),
@@ -54,6 +66,23 @@ def parse_input(text: str, where: str) -> InputText:
     if match is None:
         raise SignatureError(f"'{text}' is not of the form dtype[size,size,...]", where=where)
     return InputText(match["dtype"], tuple(size for size in match["sizes"].split(",") if size))
+
+
+def bounded(size: str, where: str) -> tuple[str, Expression | None]:
+    """A size without its bounds, and the bounds: ``n`` of ``2<=n<=16``.
+
+    Raises:
+        SignatureError: When the text is no bounded name.
+    """
+    if not re.search(r"[<>=]", size):
+        return size, None
+    try:
+        bounds = Expression(size)
+    except ValueError:
+        raise SignatureError(f"'{size}' {NO_SIZE}", where=where) from None
+    if len(bounds.names) != 1:
+        raise SignatureError(f"'{size}' bounds no single name", where=where)
+    return next(iter(bounds.names)), bounds
 
 
 def by_parameter(example: Any, parameters: Sequence[str]) -> dict[str, Any]:

@@ -76,6 +76,7 @@ class Opener:
         self, run: Callable[[], Any], operation: Any, function: Callable[..., Any], args: tuple, kwargs: dict[str, Any]
     ) -> Any:
         """What ``run`` makes, which calls ``function`` on ``KerasTensor``s; where it cannot, TensorFlow traces it."""
+        before = set(self.reader.build.sizes.asked)
         try:
             return run()
         except RefusalError:
@@ -83,8 +84,16 @@ class Opener:
         except RandomError as error:
             raise RefusalError(str(error)) from None
         except Exception as error:  # the user's code may raise anything on tensors that have no numbers
-            reason = f"{type(error).__name__}: {first_line(error)[:200]}"
+            reason = f"{type(error).__name__}: {first_line(error)[:200]}{self._last_question(before)}"
             return self._through_tensorflow(operation, function, args, kwargs, reason)
+
+    def _last_question(self, before: set[str]) -> str:
+        """What code that raised had asked of sizes, and what may be said of them instead."""
+        asked = [one for question, one in self.reader.build.sizes.asked.items() if question not in before]
+        if not asked:
+            return ""
+        said = "'float32[batch,2<=n<=16]' or 'float32[batch,32*n]'"
+        return f", after it asked whether {asked[-1].question} ({asked[-1].line}); inputs may say that: {said}"
 
     def _through_tensorflow(
         self, operation: Any, function: Callable[..., Any], args: tuple, kwargs: dict[str, Any], reason: str

@@ -15,7 +15,7 @@ import inspect
 import os
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from keras import tree
 from dlbridge import border
 from dlbridge.errors import DlbridgeError, DlbridgeWarning, SignatureError, UnsupportedOpError
 from dlbridge.frameworks.inputs import by_parameter, no_dtype, parse_input
-from dlbridge.frameworks.keras import ReadOptions, archive, compat, generation, reads
+from dlbridge.frameworks.keras import ReadOptions, archive, compat, generation, guards, reads
 from dlbridge.frameworks.keras.building import IR_DTYPES, Builder
 from dlbridge.frameworks.keras.call_site import RefusalError
 from dlbridge.frameworks.keras.graph_reader import _GRAPH_CALLS, GraphReader, _graph
@@ -66,7 +66,26 @@ def read(source: Any, options: ReadOptions) -> Model:
     name = identifier(options.name or live.name, "model")
     if options.task is not None:
         live = _for_task(live, options)
+    first: guards.TwoWaysError | None = None
+    unanswered: set[str] = set()
+    while True:
+        try:
+            return _read(live, name, may_run, options, unanswered)
+        except guards.TwoWaysError as error:  # TensorFlow may read both ways, where the code gets no answer
+            if first is not None and error.question in unanswered:
+                raise first from None
+            first = first or error
+            unanswered.add(error.question)
+        except UnsupportedOpError:
+            if first is None:
+                raise
+            raise first from None
+
+
+def _read(live: Any, name: str, may_run: bool, options: ReadOptions, unanswered: Collection[str]) -> Model:
+    """Read a model whose code is told nothing of the questions ``unanswered`` that it asks of sizes."""
     build = Builder(name)
+    build.sizes.unanswered = frozenset(unanswered)
     reader = GraphReader(build, live, trust_code=may_run, partial=options.partial)
     graph = _graph(live) if type(live).call in _GRAPH_CALLS else None
     if graph is not None:
@@ -89,11 +108,14 @@ def read(source: Any, options: ReadOptions) -> Model:
         traits.set_constraints(build.graph, live.constraints)
         build.graph.metadata_props[traits.GENERATION] = live.settings().dumps()
     model = _finish(build, reader.converted)
+    model.original = Original(live, given, named, [v.name or "" for v in model.outputs])
+    known = [*traits.constraints(model.graph), *build.sizes.stated]
+    limits = [*(c.text for c in known), *guards.settle(model, list(build.sizes.asked.values()), known, live)]
+    traits.set_constraints(model.graph, list(dict.fromkeys(limits)))
     added = _losses(live, reader)
     if added:
-        warnings.warn(f"not kept, as it acts in training alone: {'; '.join(added)}", DlbridgeWarning, stacklevel=3)
+        warnings.warn(f"not kept, as it acts in training alone: {'; '.join(added)}", DlbridgeWarning, stacklevel=4)
     regularization.set_losses(model.graph, [*added, *_masked(result, model)])
-    model.original = Original(live, given, named, [v.name or "" for v in model.outputs])
     return model
 
 
@@ -275,7 +297,10 @@ def _input(build: Builder, name: str, shape: list[Any], dtype: str) -> ir.Value:
     if dtype not in IR_DTYPES:
         raise UnsupportedOpError(f"an input of dtype {dtype}", where=name)
     names = ["batch", *(f"{identifier(name)}_{axis}" for axis in range(1, len(shape)))]
-    sizes = [name if size is None else size for name, size in zip(names, shape, strict=False)]
+    sizes = [
+        name if size is None else build.sizes.stated_size(size, f"input {name}") if isinstance(size, str) else size
+        for name, size in zip(names, shape, strict=False)
+    ]
     value = ir.Value(name=name, type=ir.TensorType(IR_DTYPES[dtype]), shape=ir.Shape(sizes))
     build.graph.inputs.append(value)
     for axis, size in enumerate(sizes):

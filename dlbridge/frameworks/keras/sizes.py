@@ -4,21 +4,29 @@ Such a size stands as an int that knows what it is: a prime that no real size is
 polynomial in the graph's dims. Arithmetic keeps both. An int that comes back from code that drops the polynomial
 (numpy's product) is found again by its prime. The code is run with two sets of primes; where it does not do the same
 with both, it does with a size what cannot be followed, and is refused.
+
+Where code asks how a size compares with another, it gets the answer that the primes give, and the question is noted:
+``guards.py`` finds out whether the code does otherwise at other sizes.
 """
 
 from __future__ import annotations
 
 import inspect
+import linecache
 import operator
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 import onnx_ir as ir
 
+from dlbridge import constraints
+from dlbridge.constraints import Expression
+from dlbridge.frameworks.inputs import bounded
 from dlbridge.passes.sizes import Size
 
 #: The first prime of each set is the largest below.
@@ -36,17 +44,42 @@ class UnknownSizeError(ValueError):
     """Code asks for the number of an unknown size."""
 
 
+@dataclass(frozen=True)
+class Asked:
+    """A question that code has asked of sizes.
+
+    Attributes:
+        condition: The comparison that holds by the answer: ``t % 2 != 1``.
+        question: The comparison as it was asked: ``t % 2 == 1``.
+        line: Where it was asked, and the code there.
+        both: Whether the code got no answer, and was read for both.
+    """
+
+    condition: str
+    question: str
+    line: str
+    both: bool = False
+
+
 class SizeBook:
     """The unknown sizes of a graph, each represented by a prime while code runs.
 
     Attributes:
         places: Name of a size -> (value, axis) where it can be read.
         recipes: Name of a quotient or rest -> (op, what is divided, by what).
+        stated: What the user says of sizes: ``2 <= n``.
+        asked: What code has asked of sizes, by question.
+        unanswered: The questions to which code gets no answer.
+        turned: The questions that are not answered as the primes do.
     """
 
     def __init__(self) -> None:
         self.places: dict[str, tuple[ir.Value, int]] = {}
         self.recipes: dict[str, tuple[str, Size, Size]] = {}
+        self.stated: list[Expression] = []
+        self.asked: dict[str, Asked] = {}
+        self.unanswered: frozenset[str] = frozenset()
+        self.turned: set[str] = set()
         self._set = 0
         self._primes: tuple[dict[str, int], dict[str, int]] = ({}, {})
         self._known: dict[int, Size] = {}
@@ -61,6 +94,22 @@ class SizeBook:
             yield
         finally:
             self._set, self._known = 0, before
+
+    def stated_size(self, text: str, value: str) -> str:
+        """A size that the user states of an input, without its bounds; of ``4*n``, ``n`` is a size too.
+
+        Raises:
+            SignatureError: When it is neither a name, nor arithmetic on one, nor a bounded name.
+        """
+        name, bounds = bounded(text, value)
+        if bounds is not None and all(bounds.text != known.text for known in self.stated):
+            self.stated.append(bounds)
+        size = Size.of(name)
+        if size is not None and len(size.terms) == 1 and not name.isidentifier():
+            ((names, count),) = size.terms.items()
+            if len(names) == 1 and names[0] not in self.places:
+                self.recipes.setdefault(names[0], ("Div", Size({(name,): 1}), Size({(): count})))
+        return name
 
     def of_axis(self, value: ir.Value, axis: int) -> int:
         """The size of an axis as an int, symbolic if the size is unknown."""
@@ -130,6 +179,62 @@ class SizeBook:
         self.recipes.setdefault(name, (op, a, b))
         return self.symbolic(Size({(name,): 1}))
 
+    def text(self, size: Size) -> str:
+        """A size as arithmetic on the names of sizes that inputs have."""
+        terms = []
+        for names, count in sorted(size.terms.items(), key=lambda term: (-len(term[0]), term[0])):
+            factors = [str(count)] if count != 1 or not names else []
+            terms.append("*".join([*factors, *map(self._named_text, names)]))
+        return " + ".join(terms).replace("+ -", "- ") or "0"
+
+    def _named_text(self, name: str) -> str:
+        if name.isidentifier():
+            return name
+        if name not in self.recipes:
+            return f"({name})"
+        op, a, b = self.recipes[name]
+        sides = [text if text.isalnum() or text.isidentifier() else f"({text})" for text in map(self.text, (a, b))]
+        return f"({sides[0]} {'//' if op == 'Div' else '%'} {sides[1]})"
+
+    def answer(self, a: Size, how: str, b: Size, usual: bool) -> bool:
+        """What code is told that asks for a comparison of sizes, which is noted.
+
+        Args:
+            a, b: The sizes.
+            how: The comparison, as Python writes it.
+            usual: The answer that the primes give.
+        """
+        line = _line_of_user()
+        if line is None or (_is_above_zero(a, self) and (how, b.number) in _SETTLED):
+            return usual
+        question = f"{_bare(self.text(a))} {how} {_bare(self.text(b))}"
+        negation = question.replace(f" {how} ", f" {_NEGATIONS[how]} ")
+        if question in self.unanswered:
+            self.asked |= {one: Asked(one, question, line, both=True) for one in (question, negation)}
+            raise UnknownSizeError(f"it asks whether {question} ({line})")
+        known = self.asked.get(question)
+        if known is not None:
+            return known.condition == question
+        stated = self._stated_answer(question)
+        answer = usual is not (question in self.turned) if stated is None else stated
+        self.asked[question] = Asked(question if answer else negation, question, line)
+        return answer
+
+    def _stated_answer(self, question: str) -> bool | None:
+        """The answer that follows from what the user states, if one does."""
+        if not self.stated:
+            return None
+        for text, answer in ((f"not ({question})", True), (question, False)):
+            other = Expression(text)
+            if constraints.fit([other, *self.stated], dict.fromkeys(other.names, 1)) is None:
+                return answer
+        return None
+
+    def turn(self, question: str) -> None:
+        """Answer a question the other way from now on."""
+        self.turned ^= {question}
+        self.asked.pop(question, None)
+
     def plain(self, item: Any) -> Any:
         """What two runs with different primes must agree on: sizes by what they are, arrays by shape and sum."""
         if isinstance(item, (list, tuple)):
@@ -173,9 +278,39 @@ def _operator(how: str) -> tuple[Callable[[SymbolicSize, Any], Any], Callable[[S
     return lambda size, other: size._with(other, how), lambda size, other: size._with(other, how, True)
 
 
-def _comparison(compare: Callable[[int, int], bool]) -> Callable[[SymbolicSize, Any], bool]:
+def _comparison(how: str) -> Callable[[SymbolicSize, Any], bool]:
     """The method of a Python operator that compares."""
-    return lambda size, other: size._ordered(other, compare(size, other))
+    return lambda size, other: size._compared(other, how)
+
+
+#: Python's comparisons, and that of two which holds where the other does not.
+_COMPARISONS = {"==": "eq", "!=": "ne", "<": "lt", "<=": "le", ">": "gt", ">=": "ge"}
+_NEGATIONS = {"==": "!=", "!=": "==", "<": ">=", ">=": "<", ">": "<=", "<=": ">"}
+#: What is true, or false, of every size above zero.
+_SETTLED = {("==", 0), ("!=", 0), ("<=", 0), (">", 0), ("<", 0), (">=", 0), ("<", 1), (">=", 1)}
+#: Libraries that compare sizes to check them.
+_LIBRARIES = {"dlbridge", "jax", "keras", "numpy", "onnx_ir", "optree", "tensorflow", "torch"}
+
+
+def _line_of_user() -> str | None:
+    """The line that asks, if it is in the user's code; None for a library's."""
+    frame = sys._getframe(1)
+    while frame.f_globals.get("__name__") == __name__ and frame.f_back is not None:
+        frame = frame.f_back
+    if str(frame.f_globals.get("__name__")).partition(".")[0] in _LIBRARIES:
+        return None
+    path, number = frame.f_code.co_filename, frame.f_lineno
+    return f"{path}:{number}: {linecache.getline(path, number).strip()}".removesuffix(": ")
+
+
+def _is_above_zero(size: Size, book: SizeBook) -> bool:
+    return size.positive and not any(name in book.recipes for names in size.terms for name in names)
+
+
+def _bare(text: str) -> str:
+    """Text without the brackets around all of it."""
+    inner = text[1:-1]
+    return inner if text.startswith("(") and text.endswith(")") and not {"(", ")"} & set(inner) else text
 
 
 #: What is computed of sizes without a remainder.
@@ -214,7 +349,7 @@ class SymbolicSize(int):
     __sub__, __rsub__ = _operator("Sub")
     __mul__, __rmul__ = _operator("Mul")
     __floordiv__, __rfloordiv__ = _operator("Div")
-    __mod__ = _operator("Mod")[0]
+    __mod__, __rmod__ = _operator("Mod")
 
     def __neg__(self) -> Any:
         return self.book.symbolic(-self.size)
@@ -228,14 +363,25 @@ class SymbolicSize(int):
     def __rtruediv__(self, other: Any) -> Any:
         return self.__float__()
 
-    def _ordered(self, other: Any, result: bool) -> bool:
-        asks = not isinstance(other, SymbolicSize) and other > 1
-        if asks and not sys._getframe(2).f_globals.get("__name__", "").startswith("keras."):
-            raise UnknownSizeError(f"it asks whether the size '{self.size}', not known before, is beyond {other}")
-        return result
+    def _compared(self, other: Any, how: str) -> Any:
+        if isinstance(other, float) and other.is_integer():
+            other = int(other)
+        usual = getattr(int, f"__{_COMPARISONS[how]}__")(self, other)
+        if isinstance(other, float) and _line_of_user() is not None:
+            raise UnknownSizeError(f"it compares the size '{self.size}', not known before, with {other}")
+        if usual is NotImplemented or isinstance(other, bool):
+            return usual
+        theirs = other.size if isinstance(other, SymbolicSize) else Size.of(int(other))
+        assert theirs is not None
+        return usual if theirs == self.size else self.book.answer(self.size, how, theirs, usual)
 
-    __lt__, __le__ = _comparison(int.__lt__), _comparison(int.__le__)
-    __gt__, __ge__ = _comparison(int.__gt__), _comparison(int.__ge__)
+    def __bool__(self) -> bool:
+        return self._compared(0, "!=")
+
+    __lt__, __le__ = _comparison("<"), _comparison("<=")
+    __gt__, __ge__ = _comparison(">"), _comparison(">=")
+    __eq__, __ne__ = _comparison("=="), _comparison("!=")
+    __hash__ = int.__hash__
 
 
 def _prime_below(number: int) -> int:

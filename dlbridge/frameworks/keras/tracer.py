@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Callable, Iterator, MutableMapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -31,6 +31,9 @@ from dlbridge.frameworks.keras.sizes import SizeBook, SymbolicSize
 
 if TYPE_CHECKING:
     from dlbridge.frameworks.keras.graph_reader import GraphReader
+
+#: How many of the questions that code has asked are answered the other way where it raises.
+_MOST_TURNED = 4
 
 
 class _Run:
@@ -139,7 +142,28 @@ class Tracer:
     def _record(
         self, function: Callable[..., Any], args: tuple, kwargs: dict[str, Any], layer: Any
     ) -> tuple[Any, _Run]:
-        """(the tensors that a function makes of tensors, the run that made them)."""
+        """(the tensors that a function makes of tensors, the run that made them).
+
+        Code that raises may have been told of a size what no input has, as ``if n % 4: raise`` was: then the last
+        questions are answered the other way, one at a time.
+        """
+        book = self._reader.build.sizes
+        before = dict(book.asked)
+        try:
+            return self._run(function, args, kwargs, layer)
+        except (RandomError, RefusalError):
+            raise
+        except Exception:  # the user's code may raise anything
+            asked = dict(book.asked)
+            for question in [q for q in asked if q not in before][: -_MOST_TURNED - 1 : -1]:
+                book.turn(question)
+                with suppress(Exception):  # as above; what is raised in the end is what the first run raised
+                    return self._run(function, args, kwargs, layer)
+                book.turn(question)
+            book.asked = asked
+            raise
+
+    def _run(self, function: Callable[..., Any], args: tuple, kwargs: dict[str, Any], layer: Any) -> tuple[Any, _Run]:
         run = _Run(self._reader.build.sizes, self.recording)
 
         def of_variable(variable: Any) -> Any:

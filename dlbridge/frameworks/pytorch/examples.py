@@ -14,10 +14,9 @@ from torch.export import Dim, ShapesCollection
 
 from dlbridge import constraints
 from dlbridge.errors import SignatureError
-from dlbridge.frameworks.inputs import by_parameter, no_dtype, parse_input
+from dlbridge.frameworks.inputs import NO_SIZE, bounded, by_parameter, no_dtype, parse_input
 from dlbridge.frameworks.pytorch.compat import pytree
 
-_NO_SIZE = "is no size: a number, a name, sums and products of these, or a name with its bounds (2<=n<=16)"
 _BATCH = 2
 #: Sizes that named dimensions of sequences and of images have while the model is traced: the first that it takes; and
 #: how far apart those of sequences are.
@@ -102,17 +101,10 @@ class Example:
 
     def _bounded(self, text: str, path: str) -> str:
         """Record the bounds of a size, and return it without them: ``n`` of ``2<=n<=16``."""
-        if not re.search(r"[<>=]", text):
-            return text
-        try:
-            found = constraints.Expression(text)
-        except ValueError:
-            raise SignatureError(f"'{text}' {_NO_SIZE}", where=f"input {path}") from None
-        if len(found.names) != 1:
-            raise SignatureError(f"'{text}' bounds no single name", where=f"input {path}")
-        if all(found.text != other.text for other in self.stated):
-            self.stated.append(found)
-        return next(iter(found.names))
+        name, bounds = bounded(text, f"input {path}")
+        if bounds is not None and all(bounds.text != other.text for other in self.stated):
+            self.stated.append(bounds)
+        return name
 
     def _make(self, given: Any, path: str) -> Any:
         if isinstance(given, str):
@@ -257,4 +249,4 @@ def arithmetic(text: str, names: Mapping[str, Any]) -> Any:
     try:
         return constraints.Expression(text, constraints.POLYNOMIAL).value(names)
     except ValueError:
-        raise SignatureError(f"'{text}' {_NO_SIZE}") from None
+        raise SignatureError(f"'{text}' {NO_SIZE}") from None
