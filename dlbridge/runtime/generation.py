@@ -9,6 +9,7 @@ The loop knows no framework: it calls what it is given with arrays by name.
 
 from __future__ import annotations
 
+import itertools
 from collections import abc
 from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -128,8 +129,7 @@ class Generator:
 
         Args:
             prompts: The tokens of each prompt; short ones are filled up at their left, or go on first where the decoder
-                takes no mask. Of a model whose encoder takes
-                tokens, what the encoder gets.
+                takes no mask. Of a model whose encoder takes tokens, what the encoder gets.
             max_tokens: How many tokens at most.
             stop: Tokens that end a text, themselves included; the model's when None.
             temperature: 0 takes the most probable token; above, tokens are drawn.
@@ -140,7 +140,7 @@ class Generator:
                 with, the model's start where they are empty.
 
         Raises:
-            SignatureError: When a prompt has no tokens, or an option is out of its range.
+            SignatureError: When a prompt has no tokens or a negative one, or an option is out of its range.
         """
         draws = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
         loop = self._loop(prompts, max_tokens=max_tokens, stop=stop, encoder=encoder, **draws)
@@ -176,6 +176,7 @@ class Generator:
         ends = set(self.settings.stop if stop is None else stop)
         if max_tokens < 1:
             raise SignatureError(f"{max_tokens} is no number of tokens", where=self._name)
+        self._check_tokens(prompts)
         state = yield from self._begun(prompts, encoder)
         made, running = [0] * len(state.ids), [True] * len(state.ids)
         while any(running):
@@ -248,6 +249,12 @@ class Generator:
         self._check(prompts)
         shortest = min(len(row) for row in prompts)
         return np.array([row[:shortest] for row in prompts], np.int64), [list(row[shortest:]) for row in prompts]
+
+    def _check_tokens(self, prompts: Rows) -> None:
+        """A table of tokens would read a negative number from its end."""
+        for token in itertools.chain.from_iterable(prompts):
+            if not isinstance(token, (int, np.integer)) or token < 0:
+                raise SignatureError(f"{token!r} is no token: tokens are whole numbers from 0 on", where=self._name)
 
     def _check(self, prompts: Rows) -> None:
         if not prompts or not all(len(row) for row in prompts):

@@ -35,7 +35,7 @@ class _Shown:
         weakref.finalize(self, linecache.cache.pop, filename, None)
 
 
-@dataclass
+@dataclass(repr=False)
 class Source:
     """A written model: one Python file that needs only its framework, plus weights.
 
@@ -61,7 +61,10 @@ class Source:
     outputs: list[str] = field(default_factory=list)
     ties: list[tuple[str, str]] = field(default_factory=list)
     stand_ins: dict[str, str] = field(default_factory=dict)
-    origin: Model | None = field(default=None, repr=False)
+    origin: Model | None = None
+
+    def __repr__(self) -> str:
+        return f"<Source of {self.model.name} for {self.framework}: {self.text.count(chr(10))} lines>"
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Source:
         """Itself: a copy of a live model (an average of its weights, say) was written by the same source."""

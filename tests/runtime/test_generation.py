@@ -138,6 +138,9 @@ def test_options_out_of_range_are_refused(options, message):
 def test_what_cannot_be_begun_is_said():
     with pytest.raises(SignatureError, match="a prompt has no tokens"):
         counting()[1].generate([[1], []])
+    for wrong in (-3, "a", 1.5):
+        with pytest.raises(SignatureError, match="is no token"):
+            counting()[1].generate([[1, wrong]])
     with pytest.raises(SignatureError, match="this is no model that generates"):
         Generator(Part(Counting(), PORTS[:2]))
     with pytest.raises(SignatureError, match="it takes 'pixels'"):

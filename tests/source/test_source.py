@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+import dlbridge
 from dlbridge import description, frameworks
 from dlbridge.model import Model
 from dlbridge.ops import traits
@@ -16,6 +17,7 @@ from dlbridge.source.bodies import print_code
 from dlbridge.source.code import code, literal_text
 from dlbridge.source.names import class_name, identifier, snake_case
 from dlbridge.source.weights import View, Weight, to_initializers
+from tests.helpers.paths import EXAMPLES
 
 FLOAT, INT64 = ir.DataType.FLOAT, ir.DataType.INT64
 
@@ -231,3 +233,8 @@ outputs: {for: def}
         assert "if.in.weight" in live.state_dict()
     else:
         assert live.name == "3d"
+
+
+def test_a_source_at_the_prompt_is_one_line():
+    source = dlbridge.load(EXAMPLES / "mlp_784.yaml").write("pytorch")
+    assert repr(source).startswith("<Source of mlp_784 for pytorch: ") and len(repr(source)) < 80
