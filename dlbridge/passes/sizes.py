@@ -15,6 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dlbridge.constraints import SIZE, Expression
+from dlbridge.errors import ShapeError
 
 #: A product that would have more terms is a name of its own, which all equal ones have: text in a file may multiply
 #: many sums.
@@ -149,6 +150,18 @@ Sizes = list[Size | None]
 def shape_of(value: ir.Value | None) -> Sizes | None:
     """The sizes of a value's axes."""
     return None if value is None or value.shape is None else [Size.of(size) for size in value.shape]
+
+
+def require_shapes(inputs: Iterable[ir.Value]) -> None:
+    """Check that it is known how many axes inputs have.
+
+    Raises:
+        ShapeError: When it is not of one.
+    """
+    for value in inputs:
+        if value.shape is None:
+            hint = f"say its sizes: --input '{value.name}[batch,...]' (inputs={{'{value.name}': '[batch,...]'}})"
+            raise ShapeError("the input has no shape", where=value.name, hint=hint)
 
 
 def known_shape(value: ir.Value | None) -> list[Size] | None:

@@ -13,6 +13,7 @@ from dlbridge.model import Model
 from dlbridge.ops import traits
 from dlbridge.ops.evaluator import LARGE
 from dlbridge.passes.matching import constant
+from dlbridge.passes.sizes import require_shapes
 
 #: Constants beyond this are no lengths that a sequence should exceed, and those with more numbers are tables.
 LONGEST, _MOST_NUMBERS = 600, 8
@@ -63,9 +64,8 @@ def shape_at(value: ir.Value, sizes: Mapping[str, int]) -> list[int]:
     Raises:
         ShapeError: When its rank is not known, or a size would be negative.
     """
-    if value.shape is None:
-        raise ShapeError("the input has no shape", where=value.name)
-    return [_size(d, sizes, value.name) for d in value.shape]
+    require_shapes([value])
+    return [_size(d, sizes, value.name) for d in value.shape or ()]
 
 
 def elements(model: Model, sizes: Mapping[str, int]) -> int:

@@ -41,6 +41,8 @@ from dlbridge.passes import Pass, Pipeline, layout
 from dlbridge.passes.layout.pads import split_pads
 from dlbridge.passes.pipeline import LAST
 from dlbridge.passes.prepare import FINISH, PREPARE
+from dlbridge.passes.sizes import require_shapes
+from dlbridge.passes.small_integers import WIDEN_SMALL_INTEGERS
 from dlbridge.passes.standard import graph_pass, on_graph
 from dlbridge.source.arithmetic import Arithmetic, Elements
 from dlbridge.source.blocks import Block
@@ -67,9 +69,11 @@ def write(model: Model, options: WriteOptions) -> Source:
         options: See ``WriteOptions``.
 
     Raises:
+        ShapeError: When it is not known how many axes an input has.
         UnsupportedOpError: When ops have no rule; all of them are named.
     """
     import_rules(writes)
+    require_shapes(model.inputs)
     model = model.clone()
     pipeline(options.io_layout)(model.ir)
     paths = Paths(spelled, flat)
@@ -89,6 +93,7 @@ def pipeline(io_layout: str = "same") -> Pipeline:
         LAST,
         [
             *PREPARE,
+            WIDEN_SMALL_INTEGERS,
             Pass("layout", last, "Let spatial ops be channels-last, with few transposes."),
             Pass("split_pads", split, "Put pads that Keras' layers cannot say before them."),
             GROW_CONCATS,

@@ -23,6 +23,7 @@ from dlbridge.passes.inline import expand
 from dlbridge.passes.no_ops import remove_no_op
 from dlbridge.passes.pipeline import LAST
 from dlbridge.passes.rewriter import Rewriter, Site
+from dlbridge.passes.sizes import require_shapes
 from dlbridge.passes.standard import EVERYTHING, INFER, on_graph
 from dlbridge.passes.unused import drop_weights
 
@@ -49,6 +50,7 @@ def write(model: Model, options: WriteOptions) -> OnnxSource:
         UnsupportedOpError: When ops cannot be said at that opset; all are named, with the lowest opset that has them.
     """
     opset = traits.EXPORT_OPSET if options.opset is None else options.opset
+    require_shapes(model.inputs)
     written = model.clone().ir
     written.graph.metadata_props.pop(traits.PORTS, None)  # the file itself has these names
     pipeline(opset)(written)

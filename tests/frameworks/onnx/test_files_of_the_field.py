@@ -4,9 +4,10 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from dlbridge import frameworks
+from dlbridge.errors import ShapeError, UnsupportedOpError
 
 RNG = np.random.default_rng(0)
 
@@ -22,8 +23,10 @@ def _proto(text: str, opset: int = 18, **weights: np.ndarray) -> onnx.ModelProto
 
 
 def _agree(proto: onnx.ModelProto, *names: str, **feeds: np.ndarray) -> None:
-    """Every framework named gives what onnxruntime gives."""
-    expected = onnxruntime.InferenceSession(proto.SerializeToString()).run(None, feeds)
+    """Every framework named gives what onnxruntime gives, which by default rounds 4-bit products otherwise."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    expected = onnxruntime.InferenceSession(proto.SerializeToString(), options).run(None, feeds)
     model = frameworks.get("onnx").read(proto)
     for name in names or ("pytorch", "keras", "nnx", "onnx"):
         framework = frameworks.get(name)
@@ -65,3 +68,51 @@ def test_weights_of_any_size_beside_a_file_are_in_the_one_that_is_written(tmp_pa
 )  # fmt: skip
 def test_a_weight_may_be_an_output(body):
     _agree(_proto(body, w=_floats(4)), x=_floats(2, 4))
+
+
+def test_quantised_numbers_of_four_bits_are_in_bytes_where_a_framework_has_no_type_for_them():
+    body = """(float[n, 64] x) => (float[n, 3] y, float[n, 64] z) {
+        d = DequantizeLinear <axis = 0, block_size = 32> (w, s)  y = MatMul (x, d)
+        q = QuantizeLinear <output_dtype = 21> (x, step, zero)  t = Transpose <perm = [1, 0]> (q)
+        u = Transpose <perm = [1, 0]> (t)  z = DequantizeLinear (u, step, zero) }"""
+    proto = _proto(body, 21, s=np.abs(_floats(2, 3)), step=np.float32(0.2))
+    proto.graph.initializer.append(helper.make_tensor("w", TensorProto.INT4, [64, 3], RNG.integers(-8, 8, 192)))
+    proto.graph.initializer.append(helper.make_tensor("zero", TensorProto.UINT4, [], [7]))
+    _agree(proto, "pytorch", "keras", "nnx", x=2 * _floats(2, 64))
+
+
+def test_the_scale_of_zeros_is_one():
+    body = "(float[n] x) => (uint8[n] q, float s, uint8 z) { q, s, z = DynamicQuantizeLinear (x) }"
+    _agree(_proto(body), x=np.zeros(3, np.float32))
+
+
+def test_a_threshold_makes_zero_of_nan():
+    body = "(float[n] x) => (float[n] y) { y = ThresholdedRelu <alpha = 0.5> (x) }"
+    _agree(_proto(body), x=np.array([np.nan, np.inf, -np.inf, 0.5, 0.6], np.float32))
+
+
+def test_words_are_counted_in_texts_of_any_length():
+    body = """(int32[n, c] x) => (float[n, 3] y) {
+        y = TfIdfVectorizer <mode = "TF", min_gram_length = 1, max_gram_length = 2, max_skip_count = 1,
+            ngram_counts = [0, 2], ngram_indexes = [0, 1, 2], pool_int64s = [2, 3, 5, 4]> (x) }"""
+    for text in ([[1, 2, 3, 5, 7, 4], [5, 4, 5, 4, 2, 2]], [[2]]):
+        _agree(_proto(body), x=np.array(text, np.int32))
+
+
+def test_an_input_without_a_shape_is_refused_with_what_can_be_done_where_one_is_needed():
+    proto = _proto("(float[n, 4] x) => (float[n, 4] y) { y = Relu (x) }")
+    proto.graph.input[0].type.tensor_type.ClearField("shape")
+    model = frameworks.get("onnx").read(proto)
+    for name in ("keras", "onnx"):
+        with pytest.raises(ShapeError, match="has no shape") as error:
+            model.write(name)
+        assert "--input 'x[batch,...]'" in str(error.value)
+    given = frameworks.get("onnx").read(proto, inputs={"x": "[batch, 4]"})
+    assert given.to("onnx") is not None
+
+
+def test_floats_of_eight_bits_that_jax_rounds_otherwise_are_refused():
+    body = "(float[n] x) => (float[n] y) { q = QuantizeLinear <output_dtype = 18> (x, s)  y = DequantizeLinear (q, s) }"
+    model = frameworks.get("onnx").read(_proto(body, 21, s=np.float32(0.3)))
+    with pytest.raises(UnsupportedOpError, match="otherwise than the standard"):
+        model.write("nnx")

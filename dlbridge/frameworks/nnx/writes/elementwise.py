@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx_ir as ir
 
 from dlbridge.frameworks.nnx.rules import NNX, cast, nnx_dtype, quoted_dtype, rules
 from dlbridge.source.arrays.elementwise import is_tensor, is_uint64, operands
+from dlbridge.source.arrays.quantization import quantize
 from dlbridge.source.code import Code, call, code
 from dlbridge.source.op import Op
 
@@ -78,9 +81,19 @@ def to_dtype(op: Op) -> Code:
     nnx_dtype(op, source)
     if source == target:
         return code("{}", op.x)
-    if target in _OTHERWISE:
-        op.refuse(f"JAX rounds to {target.name} otherwise than the standard")
+    _require_standard_rounding(op, target)
     if target in _FLOAT8:
         return call("float8_cast", op.x, quoted_dtype(op, target), saturate=None if op.attr("saturate") else False)
     x = cast(op.x, nnx_dtype(op, ir.DataType.INT32)) if target in _FEW_BITS and source.is_floating_point() else op.x
     return cast(x, nnx_dtype(op, target))
+
+
+@rules("QuantizeLinear")
+def quantize_linear(op: Op) -> Code:
+    _require_standard_rounding(op, op.out_dtype())
+    return quantize(op, replace(NNX, dtype=quoted_dtype))
+
+
+def _require_standard_rounding(op: Op, target: ir.DataType) -> None:
+    if target in _OTHERWISE:
+        op.refuse(f"JAX rounds to {target.name} otherwise than the standard")

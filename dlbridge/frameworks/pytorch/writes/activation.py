@@ -49,8 +49,9 @@ def gelu(op: Op) -> Emit:
 
 
 @rules("ThresholdedRelu")
-def thresholded_relu(op: Op) -> Emit:
-    return activation("F.threshold", "nn.Threshold", op.x, op.attr("alpha"), 0)
+def thresholded_relu(op: Op) -> Code:
+    """``F.threshold`` would pass NaN on."""
+    return code("torch.where({x} > {}, {x}, 0)", op.attr("alpha"), x=op.x)
 
 
 @rules("Hardmax")

@@ -142,9 +142,9 @@ def count_ngrams(x, grams, places, lengths, skips, once=False, weights=None):
     for i, (gram, place) in enumerate(zip(grams, places, strict=True)):
         n = len(gram)
         for step in range(1, skips + 2 if n > 1 else 2):
-            last = rows.shape[1] - (n - 1) * step
-            if lengths[0] <= n <= lengths[1] and last > 0:
-                same = [ops.equal(rows[:, j * step : j * step + last], element) for j, element in enumerate(gram)]
+            if lengths[0] <= n <= lengths[1]:
+                parts = [rows[:, j * step : (j - n + 1) * step or None] for j in range(n)]
+                same = [ops.equal(part, element) for part, element in zip(parts, gram, strict=True)]
                 found = ops.all(ops.stack(same, axis=-1), axis=-1)
                 counts[place] = counts[place] + ops.sum(ops.cast(found, "float32"), axis=1)
         counts[place] = ops.minimum(counts[place], 1.0) if once else counts[place]

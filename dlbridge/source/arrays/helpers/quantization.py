@@ -55,7 +55,7 @@ def dequantize(x, scale, dtype, zero_point=None, axis=None, block_size=None):
 def dynamic_quantize(x):
     """x as uint8, with the scale and zero point that its range (with 0 in it) asks for."""
     low, high = ops.minimum(ops.min(x), 0.0), ops.maximum(ops.max(x), 0.0)
-    scale = ops.where(ops.equal(high, low), ops.ones_like(low), high - low) / 255
+    scale = ops.where(ops.equal(high, low), ops.ones_like(low), (high - low) / 255)
     zero = ops.round(ops.clip(-low / scale, 0, 255))
     return ops.cast(ops.clip(ops.round(x / scale) + zero, 0, 255), "uint8"), scale, ops.cast(zero, "uint8")
 
