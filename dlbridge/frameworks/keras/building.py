@@ -12,7 +12,8 @@ import onnx_ir as ir
 
 from dlbridge.frameworks.keras import regularizing
 from dlbridge.frameworks.keras.rules import KERAS_DTYPES
-from dlbridge.frameworks.keras.sizes import SizeBook, UnknownSizeError
+from dlbridge.frameworks.keras.size_questions import UnknownSizeError
+from dlbridge.frameworks.keras.sizes import SizeBook
 from dlbridge.frameworks.keras.variables import hollow, snapshot
 from dlbridge.ops import element_types, traits
 from dlbridge.ops.strings import ML, ML_OPSET, is_text
@@ -293,6 +294,8 @@ class Builder:
             return self._constant(
                 ir.StringTensor([str(s).encode() for s in array.reshape(-1)], shape=ir.Shape(array.shape))
             )
+        if self.sizes.has(array):
+            raise UnknownSizeError("it makes a constant of a size that is not known before")
         if dtype is not None and dtype != ir.DataType(ir.DataType.from_numpy(array.dtype)):
             array = array.astype(dtype.numpy())
         array = np.asarray(array, order="C")

@@ -112,6 +112,11 @@ def slice_ends(start: Any, stop: Any, step: int) -> tuple[Any, Any]:
     return first if start is None else start, last if stop is None else stop
 
 
+def _python_type(operand: Any) -> type | None:
+    """The type of a number of Python, a size that is not known among them; None of all else."""
+    return next((kind for kind in (bool, int, float) if isinstance(operand, kind)), None)
+
+
 class CallSite:
     """A call, as a rule sees it.
 
@@ -310,7 +315,7 @@ class CallSite:
 
     def common(self, *operands: Any) -> list[ir.Value]:
         """Cast operands to the dtype in which Keras compares them."""
-        kinds = [type(v) if isinstance(v, (bool, int, float)) else TYPE_NAMES[self.tensor(v).dtype] for v in operands]  # type: ignore[index]
+        kinds = [_python_type(v) or TYPE_NAMES[self.tensor(v).dtype] for v in operands]  # type: ignore[index]
         return self.promoted(*operands, to=IR_DTYPES[keras.backend.result_type(*kinds)])
 
     def reshape(self, value: ir.Value, sizes: Sequence[Any], **options: Any) -> ir.Value:

@@ -213,8 +213,8 @@ class RecordingScope(keras.StatelessScope):
         raise NotImplementedError
 
     def created(self, name: str, arguments: dict[str, Any]) -> Any:
-        """The tensor that ``keras.ops.arange``, ``keras.ops.full`` or ``keras.ops.cast`` makes of sizes that are not
-        known, recorded; None where all numbers are known."""
+        """The tensor that ``keras.ops.arange``, say, or ``keras.ops.cast`` makes of sizes that are not known, recorded;
+        None where all numbers are known."""
         raise NotImplementedError
 
     def result_of(self, layer: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
@@ -317,7 +317,8 @@ def seams() -> list[tuple[Any, str, Any]]:
             public = getattr(keras.ops, name, None)
             if inspect.isfunction(original) and inspect.isfunction(public) and original is not public:
                 found.append((module, name, _wrapped(original, _redirected(name, public))))
-    for name in ("arange", "zeros", "ones", "full", "cast", "convert_to_tensor"):
+    makers = ("arange", "eye", "full", "identity", "linspace", "ones", "tri", "zeros")
+    for name in (*makers, "cast", "convert_to_tensor"):
         for module in (keras.ops, keras.ops.numpy, keras.src.ops, keras.src.ops.numpy, keras.src.ops.core):
             original = getattr(module, name, None)
             if original is not None:

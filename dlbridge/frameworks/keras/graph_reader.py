@@ -21,7 +21,8 @@ from dlbridge.frameworks.keras.compat import Function, Functional, Sequential
 from dlbridge.frameworks.keras.masks import mask_of, with_masks
 from dlbridge.frameworks.keras.names import path_part
 from dlbridge.frameworks.keras.opening import Opener
-from dlbridge.frameworks.keras.sizes import SymbolicSize, UnknownSizeError, closure, to_array
+from dlbridge.frameworks.keras.size_questions import UnknownSizeError
+from dlbridge.frameworks.keras.sizes import SymbolicSize, closure, to_array
 from dlbridge.frameworks.keras.tracer import Tracer
 from dlbridge.frameworks.keras.variables import RawVariable
 from dlbridge.ops import stand_ins, traits

@@ -19,7 +19,7 @@ import numpy as np
 from dlbridge import constraints
 from dlbridge.constraints import Expression
 from dlbridge.errors import UnsupportedOpError
-from dlbridge.frameworks.keras.sizes import Asked
+from dlbridge.frameworks.keras.size_questions import Asked
 from dlbridge.model import Model
 from dlbridge.ops.evaluator import Evaluator
 

@@ -76,7 +76,7 @@ class Opener:
         self, run: Callable[[], Any], operation: Any, function: Callable[..., Any], args: tuple, kwargs: dict[str, Any]
     ) -> Any:
         """What ``run`` makes, which calls ``function`` on ``KerasTensor``s; where it cannot, TensorFlow traces it."""
-        before = set(self.reader.build.sizes.asked)
+        before = set(self.reader.build.sizes.questions.asked)
         try:
             return run()
         except RefusalError:
@@ -89,7 +89,7 @@ class Opener:
 
     def _last_question(self, before: set[str]) -> str:
         """What code that raised had asked of sizes, and what may be said of them instead."""
-        asked = [one for question, one in self.reader.build.sizes.asked.items() if question not in before]
+        asked = [one for question, one in self.reader.build.sizes.questions.asked.items() if question not in before]
         if not asked:
             return ""
         said = "'float32[batch,2<=n<=16]' or 'float32[batch,32*n]'"

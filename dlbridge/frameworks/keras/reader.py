@@ -85,7 +85,7 @@ def read(source: Any, options: ReadOptions) -> Model:
 def _read(live: Any, name: str, may_run: bool, options: ReadOptions, unanswered: Collection[str]) -> Model:
     """Read a model whose code is told nothing of the questions ``unanswered`` that it asks of sizes."""
     build = Builder(name)
-    build.sizes.unanswered = frozenset(unanswered)
+    build.sizes.questions.unanswered = frozenset(unanswered)
     reader = GraphReader(build, live, trust_code=may_run, partial=options.partial)
     graph = _graph(live) if type(live).call in _GRAPH_CALLS else None
     if graph is not None:
@@ -109,8 +109,8 @@ def _read(live: Any, name: str, may_run: bool, options: ReadOptions, unanswered:
         build.graph.metadata_props[traits.GENERATION] = live.settings().dumps()
     model = _finish(build, reader.converted)
     model.original = Original(live, given, named, [v.name or "" for v in model.outputs])
-    known = [*traits.constraints(model.graph), *build.sizes.stated]
-    limits = [*(c.text for c in known), *guards.settle(model, list(build.sizes.asked.values()), known, live)]
+    known = [*traits.constraints(model.graph), *build.sizes.questions.stated]
+    limits = [*(c.text for c in known), *guards.settle(model, list(build.sizes.questions.asked.values()), known, live)]
     traits.set_constraints(model.graph, list(dict.fromkeys(limits)))
     added = _losses(live, reader)
     if added:

@@ -14,9 +14,18 @@ from typing import Any
 import keras
 from keras import tree
 
-from dlbridge.frameworks.keras import compat
-from dlbridge.frameworks.keras.sizes import SizeBook, SymbolicSize, UnknownSizeError
+from dlbridge.frameworks.keras import compat, size_arrays
+from dlbridge.frameworks.keras.size_questions import UnknownSizeError
+from dlbridge.frameworks.keras.sizes import SizeBook, SymbolicSize
 from dlbridge.frameworks.keras.tensor_operators import BackendOperators
+
+#: Functions of ``keras.ops`` that make arrays of sizes -> what makes them of sizes that are not known.
+_OF_SIZES = {
+    "eye": size_arrays.eye,
+    "identity": size_arrays.identity,
+    "linspace": size_arrays.linspace,
+    "tri": size_arrays.tri,
+}
 
 
 class RandomError(Exception):
@@ -167,6 +176,9 @@ class Recording(compat.RecordingScope):
     def created(self, name: str, arguments: dict[str, Any]) -> Any:
         if name == "arange":
             return self._arange(**arguments)
+        if name in _OF_SIZES:
+            sizes = any(isinstance(value, SymbolicSize) for value in arguments.values())
+            return _OF_SIZES[name](**arguments) if sizes else None
         if name in ("cast", "convert_to_tensor"):
             return self._number(**arguments)
         number = {"zeros": 0, "ones": 1}.get(name)
@@ -192,7 +204,7 @@ class Recording(compat.RecordingScope):
             step = 1
         operation = compat.Arange(dtype=dtype or "int32")
         if any(isinstance(v, SymbolicSize) for v in (first, last)) and isinstance(step, int):
-            count = (last - first + step - 1) // step
+            count = (last - first + step - (1 if step > 0 else -1)) // step
             operation.compute_output_spec = lambda *_: keras.KerasTensor((count,), dtype=operation.dtype)
         return self._called(operation, first, last, step)
 

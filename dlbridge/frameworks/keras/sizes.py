@@ -12,53 +12,31 @@ Where code asks how a size compares with another, it gets the answer that the pr
 from __future__ import annotations
 
 import inspect
-import linecache
+import math
 import operator
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge import constraints
-from dlbridge.constraints import Expression
 from dlbridge.frameworks.inputs import bounded
+from dlbridge.frameworks.keras.size_questions import Questions, UnknownSizeError, line_of_user
 from dlbridge.passes.sizes import Size
 
 #: The first prime of each set is the largest below.
 _SETS = (7920, 6998)
 #: A remainder or quotient up to this number is represented by a prime too, as code has many such numbers.
 _COMMON = 512
+#: Arrays of more elements are not made of sizes.
+_SMALL = 16
 
 
 def to_array(tensor: Any) -> np.ndarray:
     """The numbers of a tensor or variable. (Keras' own function fails for a single bfloat16 of TensorFlow.)"""
     return np.asarray(tensor.numpy() if hasattr(tensor, "numpy") else keras.ops.convert_to_numpy(tensor))
-
-
-class UnknownSizeError(ValueError):
-    """Code asks for the number of an unknown size."""
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A question that code has asked of sizes.
-
-    Attributes:
-        condition: The comparison that holds by the answer: ``t % 2 != 1``.
-        question: The comparison as it was asked: ``t % 2 == 1``.
-        line: Where it was asked, and the code there.
-        both: Whether the code got no answer, and was read for both.
-    """
-
-    condition: str
-    question: str
-    line: str
-    both: bool = False
 
 
 class SizeBook:
@@ -67,19 +45,13 @@ class SizeBook:
     Attributes:
         places: Name of a size -> (value, axis) where it can be read.
         recipes: Name of a quotient or rest -> (op, what is divided, by what).
-        stated: What the user says of sizes: ``2 <= n``.
-        asked: What code has asked of sizes, by question.
-        unanswered: The questions to which code gets no answer.
-        turned: The questions that are not answered as the primes do.
+        questions: What code asks of sizes.
     """
 
     def __init__(self) -> None:
         self.places: dict[str, tuple[ir.Value, int]] = {}
         self.recipes: dict[str, tuple[str, Size, Size]] = {}
-        self.stated: list[Expression] = []
-        self.asked: dict[str, Asked] = {}
-        self.unanswered: frozenset[str] = frozenset()
-        self.turned: set[str] = set()
+        self.questions = Questions()
         self._set = 0
         self._primes: tuple[dict[str, int], dict[str, int]] = ({}, {})
         self._known: dict[int, Size] = {}
@@ -102,8 +74,8 @@ class SizeBook:
             SignatureError: When it is neither a name, nor arithmetic on one, nor a bounded name.
         """
         name, bounds = bounded(text, value)
-        if bounds is not None and all(bounds.text != known.text for known in self.stated):
-            self.stated.append(bounds)
+        if bounds is not None and all(bounds.text != known.text for known in self.questions.stated):
+            self.questions.stated.append(bounds)
         size = Size.of(name)
         if size is not None and len(size.terms) == 1 and not name.isidentifier():
             ((names, count),) = size.terms.items()
@@ -166,6 +138,13 @@ class SizeBook:
                 size = size * Size({(name,): 1})  # type: ignore[operator]
         return size * Size.of(rest) if rest != number else None  # type: ignore[operator]
 
+    def has(self, array: np.ndarray) -> bool:
+        """Whether a number in a small array stands for a size, which has been forgotten on the way there."""
+        if array.size > _SMALL or array.dtype.kind not in "iuf" or not self._known:
+            return False
+        numbers = [int(n) for n in array.reshape(-1) if np.isfinite(n)]
+        return any(abs(n) > _COMMON and n in self._known and self._known[n].number is None for n in numbers)
+
     def of_shape(self, shape: Any) -> tuple[Any, ...]:
         """A shape with the ints that represent unknown sizes replaced by symbolic ones."""
         return tuple(d if d is None or self.recover(d) is None else self.symbolic(self.recover(d)) for d in shape)  # type: ignore[arg-type]
@@ -197,43 +176,10 @@ class SizeBook:
         return f"({sides[0]} {'//' if op == 'Div' else '%'} {sides[1]})"
 
     def answer(self, a: Size, how: str, b: Size, usual: bool) -> bool:
-        """What code is told that asks for a comparison of sizes, which is noted.
-
-        Args:
-            a, b: The sizes.
-            how: The comparison, as Python writes it.
-            usual: The answer that the primes give.
-        """
-        line = _line_of_user()
-        if line is None or (_is_above_zero(a, self) and (how, b.number) in _SETTLED):
+        """What code is told that asks for a comparison; ``usual`` is what the primes say."""
+        if _is_above_zero(a, self) and (how, b.number) in _SETTLED:
             return usual
-        question = f"{_bare(self.text(a))} {how} {_bare(self.text(b))}"
-        negation = question.replace(f" {how} ", f" {_NEGATIONS[how]} ")
-        if question in self.unanswered:
-            self.asked |= {one: Asked(one, question, line, both=True) for one in (question, negation)}
-            raise UnknownSizeError(f"it asks whether {question} ({line})")
-        known = self.asked.get(question)
-        if known is not None:
-            return known.condition == question
-        stated = self._stated_answer(question)
-        answer = usual is not (question in self.turned) if stated is None else stated
-        self.asked[question] = Asked(question if answer else negation, question, line)
-        return answer
-
-    def _stated_answer(self, question: str) -> bool | None:
-        """The answer that follows from what the user states, if one does."""
-        if not self.stated:
-            return None
-        for text, answer in ((f"not ({question})", True), (question, False)):
-            other = Expression(text)
-            if constraints.fit([other, *self.stated], dict.fromkeys(other.names, 1)) is None:
-                return answer
-        return None
-
-    def turn(self, question: str) -> None:
-        """Answer a question the other way from now on."""
-        self.turned ^= {question}
-        self.asked.pop(question, None)
+        return self.questions.answer(self.text(a), how, self.text(b), usual)
 
     def plain(self, item: Any) -> Any:
         """What two runs with different primes must agree on: sizes by what they are, arrays by shape and sum."""
@@ -283,34 +229,14 @@ def _comparison(how: str) -> Callable[[SymbolicSize, Any], bool]:
     return lambda size, other: size._compared(other, how)
 
 
-#: Python's comparisons, and that of two which holds where the other does not.
+#: Python's comparisons, and the methods of them.
 _COMPARISONS = {"==": "eq", "!=": "ne", "<": "lt", "<=": "le", ">": "gt", ">=": "ge"}
-_NEGATIONS = {"==": "!=", "!=": "==", "<": ">=", ">=": "<", ">": "<=", "<=": ">"}
 #: What is true, or false, of every size above zero.
 _SETTLED = {("==", 0), ("!=", 0), ("<=", 0), (">", 0), ("<", 0), (">=", 0), ("<", 1), (">=", 1)}
-#: Libraries that compare sizes to check them.
-_LIBRARIES = {"dlbridge", "jax", "keras", "numpy", "onnx_ir", "optree", "tensorflow", "torch"}
-
-
-def _line_of_user() -> str | None:
-    """The line that asks, if it is in the user's code; None for a library's."""
-    frame = sys._getframe(1)
-    while frame.f_globals.get("__name__") == __name__ and frame.f_back is not None:
-        frame = frame.f_back
-    if str(frame.f_globals.get("__name__")).partition(".")[0] in _LIBRARIES:
-        return None
-    path, number = frame.f_code.co_filename, frame.f_lineno
-    return f"{path}:{number}: {linecache.getline(path, number).strip()}".removesuffix(": ")
 
 
 def _is_above_zero(size: Size, book: SizeBook) -> bool:
     return size.positive and not any(name in book.recipes for names in size.terms for name in names)
-
-
-def _bare(text: str) -> str:
-    """Text without the brackets around all of it."""
-    inner = text[1:-1]
-    return inner if text.startswith("(") and text.endswith(")") and not {"(", ")"} & set(inner) else text
 
 
 #: What is computed of sizes without a remainder.
@@ -351,6 +277,39 @@ class SymbolicSize(int):
     __floordiv__, __rfloordiv__ = _operator("Div")
     __mod__, __rmod__ = _operator("Mod")
 
+    def __and__(self, other: Any) -> Any:
+        is_mask = type(other) is int and other > 0 and other & (other + 1) == 0  # all of its bits, as 7 has
+        return self % (other + 1) if is_mask else self._of_bits()
+
+    def __rshift__(self, other: Any) -> Any:
+        return self // 2**other if type(other) is int and other >= 0 else self._of_bits()
+
+    def __lshift__(self, other: Any) -> Any:
+        return self * 2**other if type(other) is int and other >= 0 else self._of_bits()
+
+    def _of_bits(self, *_: Any) -> Any:
+        raise UnknownSizeError(f"it computes with the bits of the size '{self.size}', which is not known before")
+
+    __or__ = __ror__ = __xor__ = __rxor__ = __rlshift__ = __rrshift__ = __invert__ = _of_bits
+    __rand__ = __and__
+
+    def __pow__(self, other: Any, modulo: Any = None) -> Any:
+        if type(other) is not int or other < 0 or modulo is not None:
+            raise UnknownSizeError(f"it takes a power of the size '{self.size}', which is not known before")
+        return math.prod([self] * other)
+
+    def __rpow__(self, other: Any, modulo: Any = None) -> Any:
+        raise UnknownSizeError(f"it takes a power by the size '{self.size}', which is not known before")
+
+    def __divmod__(self, other: Any) -> Any:
+        return self // other, self % other
+
+    def __rdivmod__(self, other: Any) -> Any:
+        return other // self, other % self
+
+    def __abs__(self) -> Any:
+        return self if self >= 0 else -self
+
     def __neg__(self) -> Any:
         return self.book.symbolic(-self.size)
 
@@ -367,7 +326,7 @@ class SymbolicSize(int):
         if isinstance(other, float) and other.is_integer():
             other = int(other)
         usual = getattr(int, f"__{_COMPARISONS[how]}__")(self, other)
-        if isinstance(other, float) and _line_of_user() is not None:
+        if isinstance(other, float) and line_of_user() is not None:
             raise UnknownSizeError(f"it compares the size '{self.size}', not known before, with {other}")
         if usual is NotImplemented or isinstance(other, bool):
             return usual

@@ -147,20 +147,20 @@ class Tracer:
         Code that raises may have been told of a size what no input has, as ``if n % 4: raise`` was: then the last
         questions are answered the other way, one at a time.
         """
-        book = self._reader.build.sizes
-        before = dict(book.asked)
+        questions = self._reader.build.sizes.questions
+        before = dict(questions.asked)
         try:
             return self._run(function, args, kwargs, layer)
         except (RandomError, RefusalError):
             raise
         except Exception:  # the user's code may raise anything
-            asked = dict(book.asked)
+            asked = dict(questions.asked)
             for question in [q for q in asked if q not in before][: -_MOST_TURNED - 1 : -1]:
-                book.turn(question)
+                questions.turn(question)
                 with suppress(Exception):  # as above; what is raised in the end is what the first run raised
                     return self._run(function, args, kwargs, layer)
-                book.turn(question)
-            book.asked = asked
+                questions.turn(question)
+            questions.asked = asked
             raise
 
     def _run(self, function: Callable[..., Any], args: tuple, kwargs: dict[str, Any], layer: Any) -> tuple[Any, _Run]:

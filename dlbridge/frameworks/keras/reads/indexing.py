@@ -21,7 +21,7 @@ def get_item(site: CallSite, x: Any, key: Any) -> ir.Value:
     keys = _with_all_axes(key, site.rank(x))
     of_axes = list(enumerate(one for one in keys if one is not None))
     slices = [_bounds(one, axis) for axis, one in of_axes if isinstance(one, slice) and one != slice(None)]
-    places = [(axis, int(one)) for axis, one in of_axes if _is_place(one)]
+    places = [(axis, site.number(one, ir.DataType.INT64)) for axis, one in of_axes if _is_place(one)]
     tensors = [(axis, site.tensor(one)) for axis, one in of_axes if not isinstance(one, slice) and not _is_place(one)]
     if len(tensors) > 1 or (tensors and places):
         site.refuse("an index of several tensors")
@@ -29,7 +29,7 @@ def get_item(site: CallSite, x: Any, key: Any) -> ir.Value:
     for axis, indices in tensors:
         x = site.op("Gather", x, indices, axis=axis)
     for axis, place in reversed(places):
-        x = site.op("Gather", x, np.asarray(place, np.int64), axis=axis)
+        x = site.op("Gather", x, place, axis=axis)
     added = [axis for axis, one in enumerate(k for k in keys if not _is_place(k)) if one is None]
     return site.unsqueeze(x, *added) if added else x
 
@@ -63,7 +63,10 @@ def _sliced(site: CallSite, x: ir.Value, slices: list[Any]) -> ir.Value:
 @operation("Take")
 def take(site: CallSite, x: Any, indices: Any) -> ir.Value:
     x, axis = site.along(site.tensor(x), site.source.axis)
-    where = site.tensor(np.asarray(indices, np.int64) if isinstance(indices, (int, list, tuple)) else indices)
+    if isinstance(indices, int):
+        where = site.number(indices, ir.DataType.INT64)
+    else:
+        where = site.tensor(np.asarray(indices, np.int64) if isinstance(indices, (list, tuple)) else indices)
     if where.dtype not in (ir.DataType.INT32, ir.DataType.INT64):
         where = site.cast(where, "int32")
     return site.op("Gather", x, where, axis=axis)
@@ -94,18 +97,21 @@ def _broadcast_but(site: CallSite, x: ir.Value, y: ir.Value, axis: int) -> tuple
 @operation("OneHot")
 def one_hot(site: CallSite, x: Any) -> ir.Value:
     kind = site.source
-    return one_hot_of(site, site.tensor(x), int(kind.num_classes), kind.axis, site.dtype)
+    return one_hot_of(site, site.tensor(x), kind.num_classes, kind.axis, site.dtype)
 
 
 def one_hot_of(site: CallSite, x: ir.Value, count: int, axis: int, dtype: ir.DataType) -> ir.Value:
     """One-hot along ``axis``; all zeros for numbers that are not a class, negative ones too."""
-    classes = np.arange(count, dtype=np.int64)
     x = site.cast(x, ir.DataType.INT64)
     wide = site.unsqueeze(x, axis)
     rank = site.rank(wide)
     shape = [1] * rank
-    shape[axis % rank] = count
-    return site.cast(site.op("Equal", wide, classes.reshape(shape)), dtype)
+    shape[axis % rank] = -1
+    if site.build.sizes.recover(count) is None:
+        classes = np.arange(count, dtype=np.int64).reshape(shape)
+    else:
+        classes = site.reshape(site.op("Range", 0, site.number(count, ir.DataType.INT64), 1), shape)
+    return site.cast(site.op("Equal", wide, classes), dtype)
 
 
 @operation("MultiHot")

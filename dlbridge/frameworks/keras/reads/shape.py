@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras.call_site import FRONT, CallSite, operation
+from dlbridge.frameworks.keras.call_site import END, FRONT, CallSite, operation
 from dlbridge.frameworks.keras.reads.reshaping import pad as pad_axes
 from dlbridge.passes.sizes import Size
 
@@ -262,21 +262,26 @@ def roll(site: CallSite, x: Any) -> ir.Value:
     x, kind = site.tensor(x), site.source
     if kind.axis is None:
         shape = site.op("Shape", x)
-        return site.op("Reshape", _rolled(site, site.op("Reshape", x, [-1]), 0, int(kind.shift)), shape)
+        return site.op("Reshape", _rolled(site, site.op("Reshape", x, [-1]), 0, kind.shift), shape)
     axes = [kind.axis] if isinstance(kind.axis, int) else list(kind.axis)
     shifts = [kind.shift] * len(axes) if isinstance(kind.shift, int) else list(kind.shift)
     for axis, amount in zip(axes, shifts, strict=True):
-        x = _rolled(site, x, site.axis(axis, site.rank(x)), int(amount))
+        x = _rolled(site, x, site.axis(axis, site.rank(x)), amount)
     return x
 
 
-def _rolled(site: CallSite, x: ir.Value, axis: int, shift: int) -> ir.Value:
+def _rolled(site: CallSite, x: ir.Value, axis: int, shift: Any) -> ir.Value:
+    """Rolled along an axis, by a number or a size, which may be beyond the length of the axis."""
     size = site.shape(x)[axis]
-    if isinstance(size, int):
-        shift = shift % size
-    if not shift:
+    if not shift or size == 1:
         return x
-    return site.op("Concat", site.slice(x, axis, -shift, None), site.slice(x, axis, 0, -shift), axis=axis)
+    if isinstance(size, int) and site.build.sizes.recover(shift) is None:
+        parts = [size - int(shift) % size]
+    else:
+        length = site.size(x, axis)
+        parts = site.op("Sub", length, site.op("Mod", site.unsqueeze(site.number(shift, ir.DataType.INT64), 0), length))
+    back = site.op("Slice", x, parts, np.array([END]), [axis], [1])
+    return site.op("Concat", back, site.op("Slice", x, [0], parts, [axis], [1]), axis=axis)
 
 
 @operation("Pad")

@@ -35,7 +35,7 @@ def loop_while(body, limit, states, condition=True):
     """As loop, of a body without outputs, whose states keep their shapes."""
 
     def goes_on(i, condition, *states):
-        return condition if limit is None else ops.logical_and(condition, i < limit)
+        return condition if limit is None else ops.logical_and(condition, i < ops.cast(limit, "int64"))
 
     def step(i, condition, *states):
         condition, *states = body(i, condition, *states)
