@@ -20,7 +20,7 @@ from dlbridge.frameworks.keras.sizes import SizeBook, SymbolicSize
 from dlbridge.frameworks.keras.tensor_operators import BackendOperators
 
 #: Functions of ``keras.ops`` that make arrays of sizes -> what makes them of sizes that are not known.
-_OF_SIZES = {
+_OF_SIZES: dict[str, Callable[..., Any]] = {
     "eye": size_arrays.eye,
     "identity": size_arrays.identity,
     "linspace": size_arrays.linspace,

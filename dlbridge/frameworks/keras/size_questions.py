@@ -14,6 +14,9 @@ _NEGATIONS = {"==": "!=", "!=": "==", "<": ">=", ">=": "<", ">": "<=", "<=": ">"
 #: Libraries that compare sizes to check them.
 _LIBRARIES = {"dlbridge", "jax", "keras", "numpy", "onnx_ir", "optree", "tensorflow", "torch"}
 
+#: The modules by which a size of Python code asks.
+_OWN = {__name__, f"{__package__}.sizes"}
+
 
 class UnknownSizeError(ValueError):
     """Code asks for the number of an unknown size."""
@@ -98,7 +101,7 @@ class Questions:
 def line_of_user() -> str | None:
     """The line that asks, if it is in the user's code; None for a library's."""
     frame = sys._getframe(1)
-    while frame.f_globals.get("__name__") == __name__ and frame.f_back is not None:
+    while frame.f_globals.get("__name__") in _OWN and frame.f_back is not None:
         frame = frame.f_back
     if str(frame.f_globals.get("__name__")).partition(".")[0] in _LIBRARIES:
         return None
