@@ -136,7 +136,7 @@ def check(
     if not (strict or differing or is_other):
         warnings.warn(f"{where}: {text}", DlbridgeWarning, stacklevel=3)
         return
-    hint = None
+    hint = "make the model as it was when they were saved: --arg NAME=VALUE, --config FILE (arguments={...})"
     if not differing and not is_other:
         hint = "to take what fits and leave the rest as it is: --no-strict (strict=False)"
     raise WeightsError(text, where=where, hint=hint)

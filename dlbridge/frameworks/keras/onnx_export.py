@@ -112,7 +112,7 @@ def converted(convert: Callable[[], tuple[onnx.ModelProto, Any]]) -> ir.Model:
     """
     _register_erfc()
     try:
-        with quiet("tf2onnx"):  # it tells of each of its steps; nothing below an error is of use here
+        with quiet("tf2onnx"), quiet("tensorflow"):  # nothing below an error in what they tell is of use here
             made = ir.from_proto(convert()[0])
     except ConversionError:
         raise

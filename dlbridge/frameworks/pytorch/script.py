@@ -99,7 +99,8 @@ def read(script: torch.jit.ScriptModule, options: ReadOptions, where: str) -> Mo
     given = {**dict(zip(parameters, example.args, strict=False)), **example.kwargs}
     unknown = next((name for name in given if name not in parameters), None)
     if unknown is not None:
-        raise SignatureError(f"it has no input '{unknown}'", where=where, hint=suggest(unknown, parameters))
+        hint = suggest(unknown, parameters) or f"its inputs are: {', '.join(parameters)}"
+        raise SignatureError(f"it has no input '{unknown}'", where=where, hint=hint)
     names = [name for name in parameters if name in given]
     free = {name: axes for name in names for tensor, axes in example.dims if tensor is given[name]}
     odd = next((size for axes in free.values() for size in axes.values() if not size.isidentifier()), None)
