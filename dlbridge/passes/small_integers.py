@@ -58,7 +58,7 @@ def _widen(value: ir.Value) -> None:
     tensor = value.const_value
     if tensor is not None:
         read = functools.partial(_in_bytes, tensor, wide)
-        value.const_value = ir.LazyTensor(read, dtype=wide, shape=ir.Shape(tensor.shape), name=tensor.name)
+        value.const_value = ir.LazyTensor(read, dtype=wide, shape=ir.Shape(tensor.shape.numpy()), name=tensor.name)
 
 
 def _in_bytes(tensor: ir.TensorProtocol, wide: ir.DataType) -> ir.Tensor:
