@@ -13,7 +13,7 @@ from onnx_ir.passes.common import InlinePass
 
 from dlbridge import border
 from dlbridge.errors import UnsupportedOpError
-from dlbridge.frameworks.onnx import ReadOptions, blocks, edits, file, naming, zip_maps
+from dlbridge.frameworks.onnx import ReadOptions, blocks, edits, file, naming, whole_sizes, zip_maps
 from dlbridge.frameworks.onnx import freed as freed_sizes
 from dlbridge.frameworks.onnx.original import Original
 from dlbridge.model import Model
@@ -139,6 +139,10 @@ def _part_vectors(model: ir.Model) -> None:
 
 def _name_weights(model: ir.Model) -> None:
     naming.name_weights(model.graph, torch=model.producer_name == "pytorch")
+
+
+def _say_sizes(model: ir.Model) -> bool:
+    return model.producer_name == "pytorch" and whole_sizes.say_sizes(model.graph)
 
 
 def _join_layers(model: ir.Model) -> bool:
@@ -363,6 +367,7 @@ PIPELINE = Pipeline(
         Pass("read_foreign", read_foreign, "Say onnxruntime's own ops in the standard's."),
         graph_pass(naming.name_nodes, "Give every node its dotted path, every block its class."),
         Pass("upgrade", upgrade, f"Say it at opset {traits.IR_OPSET}, in inference form."),
+        Pass("say_sizes", _say_sizes, "Say the sizes to which PyTorch scales."),
         Pass("name_dims", on_graph(_name_dims), "Name the sizes of inputs that have no name."),
         Pass("attach_functions", extension.attach_functions, "Give it the functions that its layers of ours are."),
         Pass("forget_outputs", _forget_outputs, "Drop the shapes that the file states for its outputs."),
