@@ -211,7 +211,7 @@ class Model:
 
         Args:
             path: The ``.onnx`` file to write. Weights beyond 2 GB are written to a file next to it.
-            opset: The opset; ``dlbridge.ops.traits.EXPORT_OPSET`` when None.
+            opset: The opset; when None, the newest up to ``EXPORT_OPSET`` at which onnxruntime runs the model.
             force: Replace an existing file.
         """
         source: Any = self.write("onnx", opset=opset)

@@ -7,9 +7,21 @@ import onnx_ir as ir
 
 from dlbridge.frameworks.onnx import masks
 from dlbridge.ops import extension, traits
+from dlbridge.ops.keys import is_op
 from dlbridge.passes.inline import expand
 from dlbridge.passes.matching import match
 from dlbridge.passes.rewriter import Rewriter, Site
+
+#: Ops for whose form at opset 22 onnxruntime has no kernel, though it has one for the form before.
+_OLDER_FORMS = frozenset(
+    {"Bernoulli", "MaxRoiPool", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
+    | {"RoiAlign"}
+)
+
+
+def usual_opset(graph: ir.Graph) -> int:
+    """The opset of a file for which none is asked: the newest up to ``EXPORT_OPSET`` at which onnxruntime runs it."""
+    return 21 if any(is_op(node, *_OLDER_FORMS) for node in graph.all_nodes()) else traits.EXPORT_OPSET
 
 
 def for_onnxruntime(model: ir.Model, opset: int) -> bool:

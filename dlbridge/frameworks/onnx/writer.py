@@ -12,7 +12,7 @@ from onnx_ir.passes.common import InlinePass
 
 import dlbridge
 from dlbridge.frameworks.onnx import WriteOptions
-from dlbridge.frameworks.onnx.kernels import for_onnxruntime
+from dlbridge.frameworks.onnx.kernels import for_onnxruntime, usual_opset
 from dlbridge.frameworks.onnx.source import OnnxSource
 from dlbridge.model import Model
 from dlbridge.ops import extension, traits
@@ -41,7 +41,7 @@ def write(model: Model, options: WriteOptions) -> OnnxSource:
 
     Args:
         model: Left as it is.
-        options: The opset is 13 to ``IR_OPSET``, ``EXPORT_OPSET`` when None; the metadata are dlbridge's traits, under
+        options: The opset is 13 to ``IR_OPSET``, the usual one when None; the metadata are dlbridge's traits, under
             ``dlbridge.`` keys of ``metadata_props``.
 
     Raises:
@@ -49,7 +49,7 @@ def write(model: Model, options: WriteOptions) -> OnnxSource:
         ShapeError: When shapes or dtypes do not fit.
         UnsupportedOpError: When ops cannot be said at that opset; all are named, with the lowest opset that has them.
     """
-    opset = traits.EXPORT_OPSET if options.opset is None else options.opset
+    opset = usual_opset(model.graph) if options.opset is None else options.opset
     require_shapes(model.inputs)
     written = model.clone().ir
     written.graph.metadata_props.pop(traits.PORTS, None)  # the file itself has these names

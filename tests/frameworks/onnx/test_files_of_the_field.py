@@ -116,3 +116,23 @@ def test_floats_of_eight_bits_that_jax_rounds_otherwise_are_refused():
     model = frameworks.get("onnx").read(_proto(body, 21, s=np.float32(0.3)))
     with pytest.raises(UnsupportedOpError, match="otherwise than the standard"):
         model.write("nnx")
+
+
+@pytest.mark.parametrize("size", ["h, w", "7, 9"])
+def test_pytorchs_files_scale_to_whole_sizes(size):
+    """Of 7 * 1.5 = 10.5 elements the last is at 10, as PyTorch and onnxruntime have it."""
+    body = f"""(float[n, 2, {size}] x) => (float[n, 2, a, b] y) {{
+        s = Constant <value_floats = [1.0, 1.0, 1.5, 0.7]> ()
+        y = Resize <mode = "linear", coordinate_transformation_mode = "align_corners"> (x, , s) }}"""
+    proto = _proto(body)
+    proto.producer_name = "pytorch"
+    _agree(proto, x=_floats(2, 2, 7, 9))
+    assert "size=(" in frameworks.get("onnx").read(proto).write("pytorch").text
+
+
+def test_a_file_is_written_at_an_opset_at_which_onnxruntime_runs_it():
+    body = """(float[1, 2, 8, 8] x, float[k, 4] r) => (float[k, 2, 3, 3] y) {
+        s = Shape <end = 1> (r)  b = ConstantOfShape <value = int64[1] {0}> (s)
+        y = RoiAlign <output_height = 3, output_width = 3, sampling_ratio = 2> (x, r, b) }"""
+    regions = np.array([[0, 0, 7, 7], [2, 3, 6, 5]], np.float32)
+    _agree(_proto(body), "onnx", x=_floats(1, 2, 8, 8), r=regions)
