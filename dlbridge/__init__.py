@@ -1,4 +1,4 @@
-"""dlbridge: one neutral model; PyTorch, Keras and ONNX on every side of it."""
+"""dlbridge converts deep-learning models between frameworks and ONNX, trains them, and shows that they stay the same."""
 
 from __future__ import annotations
 

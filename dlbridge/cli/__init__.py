@@ -49,7 +49,7 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="dlbridge")
 def cli() -> None:
-    """One neutral model, frameworks and ONNX on every side of it, shown equal."""
+    """Convert deep-learning models between frameworks and ONNX; train, verify and serve them."""
 
 
 def main() -> None:

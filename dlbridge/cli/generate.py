@@ -16,7 +16,7 @@ def _tokens(ctx: click.Context, flag: click.Parameter, texts: tuple[str, ...]) -
         raise click.BadParameter("tokens are whole numbers: '1,15,27'", ctx=ctx, param=flag) from None
 
 
-@click.command(short_help="Go on with a text or with tokens, by a deployed model.")
+@click.command(short_help="Continue a text or tokens with a model written to generate.")
 @click.argument("model", type=click.Path(exists=True))
 @click.option("--prompt", "texts", multiple=True, metavar="TEXT", help="A text; needs a tokenizer.json with MODEL.")
 @click.option("--tokens", "rows", multiple=True, callback=_tokens, metavar="1,15,27", help="Tokens instead of a text.")

@@ -8,7 +8,7 @@ from dlbridge.cli.common import print_json, quiet_frameworks, read_limits, writi
 from dlbridge.cli.options import FrameworkCommand, reading
 
 
-@click.command(cls=FrameworkCommand, short_help="Write what a model says of data, from any framework.")
+@click.command(cls=FrameworkCommand, short_help="Write the outputs of a model for data, from any framework.")
 @click.argument("model")
 @click.argument("data", nargs=-1, required=True, type=click.Path(exists=True))
 @click.option("--in", "framework", metavar="FRAMEWORK", help="What runs it [default: onnx, by onnxruntime].")

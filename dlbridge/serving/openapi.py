@@ -154,8 +154,8 @@ def document() -> dict[str, Any]:
             "/config": _get("A model's configuration", "ModelConfig", 404, 503),
             "/stats": _get("A model's statistics", "Statistics", 404, 503),
             "/infer": _post("Run a model", _INFERENCE, "InferenceResponse", 400, 401, 404, 413, 429, 500, 503, 504),
-            "/generate": _post("Go on with a text", _TEXT_REQUEST, "GenerateResponse", 400, 401, 404, 503),
-            "/generate_stream": _post("Go on with a text, as events", _TEXT_REQUEST, None, 400, 401, 404, 503),
+            "/generate": _post("Continue a text", _TEXT_REQUEST, "GenerateResponse", 400, 401, 404, 503),
+            "/generate_stream": _post("Continue a text, as events", _TEXT_REQUEST, None, 400, 401, 404, 503),
         }
         for end, operation in operations.items():
             paths[base + end] = {**operation, "parameters": parameters}

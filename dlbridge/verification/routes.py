@@ -3,6 +3,7 @@ framework runs models beside the CPU (``onnx on cuda``)."""
 
 from __future__ import annotations
 
+import json
 import tempfile
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -248,9 +249,21 @@ def saved_route(model: Model, title: str, folder: Path) -> Route:
     """
     for framework in frameworks.all_frameworks():
         if framework.weights_file and (folder / framework.weights_file).is_file():
-            return Route(model, framework.name, {}, title=title, folder=folder)
+            written = framework.write(model, **_options_of(folder, framework.name))
+            return Route(model, framework.name, {framework.name: written}, title=title, folder=folder)
     known_files = ", ".join(f.weights_file for f in frameworks.all_frameworks() if f.weights_file)
     raise FileError(f"there are no weights beside {folder / 'model.py'}", hint=f"one of {known_files} belongs there")
+
+
+def _options_of(folder: Path, framework: str) -> dict[str, Any]:
+    """The options that a folder was written with, another layout of its inputs, say, by the certificate in it; none
+    where it has no certificate."""
+    try:
+        request = json.loads((folder / "certificate.json").read_text(encoding="utf-8"))["request"]
+        options = request["options"] if request["to"] == framework else {}
+    except (OSError, ValueError, LookupError, TypeError):  # none, or one that somebody has changed
+        return {}
+    return options if isinstance(options, dict) else {}
 
 
 def unknown(route: str, model: Model) -> DlbridgeError:

@@ -119,6 +119,7 @@ def test_native_layout_of_keras(dlbridge, tmp_path):
     assert "keras.Input((8, 8, 1)" in text
     assert "Permute" not in text
     assert json.loads((tmp_path / "out" / "certificate.json").read_text())["passed"]
+    succeed(dlbridge, "verify", example, "out", "--battery", "quick")  # the certificate in it says the layout
 
 
 def test_memory_format_of_pytorch(dlbridge, tmp_path):

@@ -41,6 +41,30 @@ def test_a_residual_block_needs_transposes_at_the_interface_only():
     assert check(b.model(b("Relu", b("Add", y, b.x))), 1, 3) == 2
 
 
+GATES = {
+    "x + tanh(x)": lambda b, x: b("Add", x, b("Tanh", x)),
+    "tanh(x) + x": lambda b, x: b("Add", b("Tanh", x), x),
+    "x * (x + exp(cos(x)))": lambda b, x: b("Mul", x, b("Add", x, b("Exp", b("Cos", x)))),
+    "where(x > 0, exp(x), -x)": lambda b, x: b(
+        "Where", b("Greater", x, b.weight(np.float32(0))), b("Exp", x), b("Neg", x)
+    ),
+}
+
+
+@pytest.mark.parametrize("gate", GATES.values(), ids=GATES)
+def test_a_value_and_what_is_computed_from_it_meet_without_transposes(gate):
+    b = Build("batch", 4, 4, 4)
+    assert check(b.model(conv(b, gate(b, conv(b, b.x, 4, 4)), 4, 4)), 1, 3) == 2
+
+
+def test_a_long_chain_of_elementwise_ops_is_followed_in_little_time():
+    b = Build("batch", 4, 4, 4)
+    x = y = conv(b, b.x, 4, 4)
+    for _ in range(60):
+        y = b("Sin", b("Add", y, y))
+    assert check(b.model(conv(b, b("Add", x, y), 4, 4)), 1, 3) <= 4
+
+
 def test_flatten_is_absorbed_into_the_linear_after_it():
     b = Build("batch", 3, 4, 5)
     y = b("Relu", b("Flatten", b("Relu", conv(b, b.x, 3, 6))))

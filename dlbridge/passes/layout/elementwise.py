@@ -10,8 +10,9 @@ import onnx_ir as ir
 
 from dlbridge.ops import extension, traits
 from dlbridge.ops.elementwise import BROADCASTING_OPS, UNARY_OPS
+from dlbridge.ops.keys import op_key
 from dlbridge.passes.layout.axes import inverse, permuted, to_first
-from dlbridge.passes.layout.rules import Move, rule
+from dlbridge.passes.layout.rules import RULES, Move, rule
 from dlbridge.passes.layout.transposes import (
     before_transpose,
     has_same_transpose,
@@ -22,8 +23,10 @@ from dlbridge.passes.layout.transposes import (
     read_before,
 )
 from dlbridge.passes.matching import is_read, match, producer, static_shape, stored
-from dlbridge.passes.rewriter import Site
+from dlbridge.passes.rewriter import Rewriter, Site
 
+#: Ops whose operands can be asked whether they follow a transpose, too.
+_ELEMENTWISE = UNARY_OPS | BROADCASTING_OPS
 _RESHAPES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 
 
@@ -59,14 +62,18 @@ def dropout(site: Site, perm: list[int]) -> Move | None:
 @rule(*BROADCASTING_OPS)
 @rule(*extension.elementwise_ops(), domain=extension.DOMAIN)
 def broadcasting(site: Site, perm: list[int]) -> Move | None:
-    """The other inputs are the same transpose, hold one number, or are constants and weights that can be permuted."""
+    """The other inputs are the same transpose or elementwise ops of it, hold one number, or are constants and weights
+    that can be permuted."""
     y = site.output
     if y.shape is None or len(y.shape) != len(perm):
         return None
-    if not all(_follows(value, perm) for value in site.node.inputs):
+    if not all(_follows(value, perm) or _is_computed_from(value, perm, site.node) for value in site.node.inputs):
         return None
 
     def move() -> None:
+        for value in dict.fromkeys(site.node.inputs):
+            if value is not None and not _follows(value, perm):
+                _move_behind(value, perm, site.rewriter)
         for slot, value in enumerate(site.node.inputs):
             if value is not None:
                 site.set_input(slot, _reordered(site, value, perm))
@@ -84,6 +91,34 @@ def _follows(value: ir.Value | None, perm: list[int]) -> bool:
         or _permuted_already(value, perm) is not None
         or _thin(value, inverse(perm)) is not None
     )
+
+
+def _is_computed_from(value: ir.Value | None, perm: list[int], reader: ir.Node, depth: int = 8) -> bool:
+    """Whether a few elementwise ops compute a value from such transposes, as ``tanh(x)`` in ``x + tanh(x)``, for a node
+    alone."""
+    node = value.producer() if value is not None else None
+    if value is None or node is None or not depth or op_key(node) not in _ELEMENTWISE or node.graph is not reader.graph:
+        return False
+    if len(node.outputs) != 1 or set(value.consumers()) != {reader} or value.is_graph_output():
+        return False
+    if value.shape is None or len(value.shape) != len(perm):
+        return False
+    operands = node.inputs[:1] if op_key(node) in UNARY_OPS else node.inputs
+    others = [each for each in operands if not _follows(each, perm)]
+    is_reached = bool(others) or any(has_same_transpose(each, perm) for each in operands)
+    return is_reached and all(_is_computed_from(each, perm, node, depth - 1) for each in others)
+
+
+def _move_behind(value: ir.Value, perm: list[int], rewriter: Rewriter) -> None:
+    """Move the transposes that a value is computed from behind the node that makes it."""
+    node = value.producer()
+    assert node is not None
+    if op_key(node) in UNARY_OPS and not _follows(node.inputs[0], perm):
+        assert node.inputs[0] is not None
+        _move_behind(node.inputs[0], perm, rewriter)
+    move = RULES[node.domain, node.op_type](Site(node, rewriter), perm)
+    assert move is not None
+    move()
 
 
 def _reordered(site: Site, value: ir.Value, perm: list[int]) -> ir.Value:
