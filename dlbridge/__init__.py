@@ -1,4 +1,4 @@
-"""dlbridge converts deep-learning models between frameworks and ONNX, trains them, and shows that they stay the same."""
+"""Converts deep-learning models between frameworks and ONNX, trains them, and shows that they stay the same."""
 
 from __future__ import annotations
 
