@@ -139,15 +139,15 @@ def own_attributes_skipped() -> Iterator[None]:
 
 
 @contextmanager
-def inference(layer: Any) -> Iterator[None]:
-    """Tell the layers that a layer calls that this is not training, as Keras does when it calls the layer."""
+def inference(layer: Any, training: bool = False) -> Iterator[None]:
+    """Tell the layers that a layer calls whether this is training, as Keras does when it calls the layer."""
     if not isinstance(layer, keras.layers.Layer):
         yield
         return
     with attributes_kept("current_call_ctx"):
         context = layer._get_call_context()
         old = context.get_value("training")
-        context.set_value("training", False)
+        context.set_value("training", training)
         try:
             yield
         finally:

@@ -43,6 +43,7 @@ class GraphReader:
         troubles: (path, reason) of everything that cannot be read.
         trust_code: Whether ``Lambda`` layers may run.
         losses: Paths of the layers whose code adds losses.
+        training_code: Paths of the layers whose code does something else in training.
         converted: Paths of the layers whose code tf2onnx converted.
         trace: Reads the results of Python code (:meth:`Tracer.trace`).
         open_model: Reads a model without a graph by its ``call`` (:meth:`Opener.open`).
@@ -55,6 +56,7 @@ class GraphReader:
         self.build, self.partial = build, partial
         self.troubles: list[tuple[str, str]] = []
         self.losses: list[str] = []
+        self.training_code: list[str] = []
         self.converted: list[str] = []
         self.trust_code = trust_code
         self.functional = True
@@ -89,6 +91,12 @@ class GraphReader:
         where = self.build.path
         if where not in self.losses:
             self.losses.append(where)
+
+    def note_training(self, function: Callable[..., Any], args: tuple, kwargs: dict[str, Any], layer: Any) -> None:
+        """Record that a layer's code does something else in training, if it does."""
+        where = self.build.path
+        if where not in self.training_code and not self._tracer.is_same_in_training(function, args, kwargs, layer):
+            self.training_code.append(where)
 
     # --- calls -------------------------------------------------------------------------------------------------------
 

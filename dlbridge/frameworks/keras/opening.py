@@ -56,7 +56,10 @@ class Opener:
             if not isinstance(operation, keras.layers.Layer):
                 return self.reader.trace(operation.call, args, kwargs)
             with compat.inference(operation):
-                return self.reader.trace(_call, args, kwargs, operation, method=True, flat=flat)
+                result = self.reader.trace(_call, args, kwargs, operation, method=True, flat=flat)
+            if kwargs.get("training") is False and not compat.is_from_keras(type(operation)):
+                self.reader.note_training(_call, args, kwargs, operation)
+            return result
 
         return self._traced(run, operation, _call, args, kwargs)
 

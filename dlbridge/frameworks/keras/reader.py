@@ -36,6 +36,7 @@ from dlbridge.frameworks.keras.original import Original
 from dlbridge.frameworks.rule_modules import import_rules
 from dlbridge.model import Model
 from dlbridge.ops import regularization, traits
+from dlbridge.ops.keys import is_op
 from dlbridge.passes import Pass, Pipeline, layout
 from dlbridge.passes.lift import lift
 from dlbridge.passes.scopes import name_values
@@ -82,14 +83,30 @@ def read(source: Any, options: ReadOptions) -> Model:
             raise first from None
 
 
-def _read(live: Any, name: str, may_run: bool, options: ReadOptions, unanswered: Collection[str]) -> Model:
-    """Read a model whose code is told nothing of the questions ``unanswered`` that it asks of sizes."""
+def _read(
+    live: Any,
+    name: str,
+    may_run: bool,
+    options: ReadOptions,
+    unanswered: Collection[str],
+    integers: Collection[str] = (),
+) -> Model:
+    """Read a model.
+
+    Args:
+        live: The model.
+        name: What it is called.
+        may_run: Whether ``Lambda`` layers may run.
+        options: See :func:`read`.
+        unanswered: The questions of sizes to which its code gets no answer.
+        integers: The inputs of which nobody says a dtype, and that are of integers.
+    """
     build = Builder(name)
     build.sizes.questions.unanswered = frozenset(unanswered)
     reader = GraphReader(build, live, trust_code=may_run, partial=options.partial)
     graph = _graph(live) if type(live).call in _GRAPH_CALLS else None
     if graph is not None:
-        values = _graph_inputs(build, graph, options.inputs or {})
+        values = _graph_inputs(build, graph, options.inputs or {}, isinstance(live, compat.Sequential))
         given: tuple[Any, ...] = (tree.pack_sequence_as(graph._inputs_struct, values),)
         named: dict[str, Any] = {}
         result = _collect(reader, lambda: reader.run(graph, values, ""))
@@ -97,7 +114,7 @@ def _read(live: Any, name: str, may_run: bool, options: ReadOptions, unanswered:
         given, named = (), _said_inputs(build, live.inputs_said)
         result = _collect(reader, lambda: reader.open_model(live, given, named))
     else:
-        given, named = _declared_inputs(build, live, options.inputs or {}, options.example)
+        given, named = _declared_inputs(build, live, options.inputs or {}, options.example, integers)
         result = _collect(reader, lambda: tree.map_structure(reader.result, reader.open_model(live, given, named)))
     if reader.troubles:
         lines = [f"  {where or live.name}: {what}" for where, what in reader.troubles]
@@ -108,13 +125,18 @@ def _read(live: Any, name: str, may_run: bool, options: ReadOptions, unanswered:
         traits.set_constraints(build.graph, live.constraints)
         build.graph.metadata_props[traits.GENERATION] = live.settings().dumps()
     model = _finish(build, reader.converted)
+    if graph is None and not options.inputs and not integers:
+        integers = [str(value.name) for value in model.inputs if _is_of_integers(value)]
+        if integers:
+            return _read(live, name, may_run, options, unanswered, integers)
     model.original = Original(live, given, named, [v.name or "" for v in model.outputs])
     known = [*traits.constraints(model.graph), *build.sizes.questions.stated]
     limits = [*(c.text for c in known), *guards.settle(model, list(build.sizes.questions.asked.values()), known, live)]
     traits.set_constraints(model.graph, list(dict.fromkeys(limits)))
     added = _losses(live, reader)
-    if added:
-        warnings.warn(f"not kept, as it acts in training alone: {'; '.join(added)}", DlbridgeWarning, stacklevel=4)
+    lost = [*added, *_lost_in_training(live, reader)]
+    if lost:
+        warnings.warn(f"not kept, as it acts in training alone: {'; '.join(lost)}", DlbridgeWarning, stacklevel=4)
     regularization.set_losses(model.graph, [*added, *_masked(result, model)])
     return model
 
@@ -134,6 +156,23 @@ def _losses(live: Any, reader: GraphReader) -> list[str]:
         if layer.activity_regularizer is not None:
             found.append(f"{layer.name}: the activity regularizer {type(layer.activity_regularizer).__name__}")
     return found
+
+
+def _lost_in_training(live: Any, reader: GraphReader) -> list[str]:
+    """What acts in training alone, adds nothing to the loss, and is in nothing that is written."""
+    found = [f"{path or live.name}: its code does something else in training" for path in reader.training_code]
+    every = live._flatten_layers()
+    cells = {id(layer.cell) for layer in every if isinstance(layer, keras.layers.RNN)}
+    for layer in every:
+        if not compat.is_from_keras(type(layer)) or id(layer) in cells or isinstance(layer, keras.layers.Dropout):
+            continue
+        rates = {name: getattr(layer, name, 0) for name in ("dropout", "recurrent_dropout")}
+        found += [f"{layer.name}: its {name} of {rate}" for name, rate in rates.items() if _is_rate(rate)]
+    return found
+
+
+def _is_rate(value: Any) -> bool:
+    return isinstance(value, (int, float)) and value > 0
 
 
 def _masked(result: Any, model: Model) -> list[str]:
@@ -208,12 +247,27 @@ def _name_lifted(build: Builder, nodes: list[ir.Node], path: str) -> None:
 # --- inputs and outputs -----------------------------------------------------------------------------------------------
 
 
-def _graph_inputs(build: Builder, graph: Any, wanted: Mapping[str, Any]) -> list[ir.Value]:
+def _is_of_integers(value: ir.Value) -> bool:
+    """Whether all that is done with an input of floats is to make integers of it, or to ask which it equals: Keras
+    keeps the shape of what a model was called on, and not its dtype."""
+    if value.dtype is None or not value.dtype.is_floating_point():
+        return False
+    readers = [use.node for use in value.uses()]
+    casts = [node for node in readers if is_op(node, "Cast")]
+    is_cast = all(ir.DataType(node.attributes["to"].as_int()).is_integer() for node in casts)
+    return bool(casts) and is_cast and all(is_op(node, "Cast", "Equal") for node in readers)
+
+
+def _graph_inputs(build: Builder, graph: Any, wanted: Mapping[str, Any], is_sequential: bool) -> list[ir.Value]:
+    """The inputs of a graph. A Sequential model that was first called on data has the size of that batch in its graph,
+    and takes any."""
     values = []
     for tensor in graph._inputs:
         history = getattr(tensor, "_keras_history", None)
         name = tensor_name(history.operation.name if history and history.operation is not None else tensor.name)
         shape, dtype = list(tensor.shape), tensor.dtype
+        if is_sequential:
+            shape[:1] = [None]
         if name in wanted:
             shape, dtype = _spec(name, wanted[name], shape, dtype)
         values.append(_input(build, name, shape, dtype))
@@ -225,7 +279,7 @@ def _graph_inputs(build: Builder, graph: Any, wanted: Mapping[str, Any]) -> list
 
 
 def _declared_inputs(
-    build: Builder, model: Any, wanted: Mapping[str, Any], example: Any = None
+    build: Builder, model: Any, wanted: Mapping[str, Any], example: Any = None, integers: Collection[str] = ()
 ) -> tuple[tuple, dict[str, Any]]:
     """Positional and keyword arguments to call a model with that has no graph.
 
@@ -234,6 +288,7 @@ def _declared_inputs(
         model: The model.
         wanted: What the user says of the inputs, by name.
         example: Inputs that came with the model; they matter where neither the user nor the model says any.
+        integers: The inputs that are of integers, where nobody says a dtype.
     """
     parameters = inspect.signature(model.call).parameters
     if not wanted and example is not None and not getattr(model, "_build_shapes_dict", None):
@@ -251,7 +306,7 @@ def _declared_inputs(
             hint="call it on an example first, or give inputs={'x': 'float32[batch,28,28,1]'} (--input)",
         )
     found = {re.sub(r"_?shape$", "", name) or "inputs": shape for name, shape in shapes_of.items()}
-    arguments = {name: _argument(build, name, shape, model.input_dtype) for name, shape in found.items()}
+    arguments = {name: _argument(build, name, shape, model.input_dtype, integers) for name, shape in found.items()}
     return (tuple(arguments.values()), {}) if len(arguments) == 1 else ((), arguments)
 
 
@@ -265,13 +320,13 @@ def _said_inputs(build: Builder, said: Mapping[str, Any], path: str = "") -> dic
     }
 
 
-def _argument(build: Builder, name: str, shape: Any, dtype: str) -> Any:
+def _argument(build: Builder, name: str, shape: Any, dtype: str, integers: Collection[str]) -> Any:
     """Inputs for an argument of this shape or nested structure of shapes."""
     if not isinstance(shape, dict) and all(d is None or isinstance(d, int) for d in shape):
-        return _input(build, name, [None, *shape[1:]], dtype)
+        return _input(build, name, [None, *shape[1:]], "int32" if name in integers else dtype)
     if isinstance(shape, dict):
-        return {key: _argument(build, str(key), one, dtype) for key, one in shape.items()}
-    return [_argument(build, f"{name}_{i}", one, dtype) for i, one in enumerate(shape)]
+        return {key: _argument(build, str(key), one, dtype, integers) for key, one in shape.items()}
+    return [_argument(build, f"{name}_{i}", one, dtype, integers) for i, one in enumerate(shape)]
 
 
 def _spec(name: str, spec: Any, shape: list[Any] | None = None, dtype: str | None = None) -> tuple[list[Any], str]:

@@ -14,7 +14,7 @@ import keras
 import onnx_ir as ir
 from keras import tree
 
-from dlbridge.frameworks.keras import layer_code, masks
+from dlbridge.frameworks.keras import compat, layer_code, masks
 from dlbridge.frameworks.keras.building import TYPE_NAMES
 from dlbridge.frameworks.keras.call_site import RefusalError
 from dlbridge.frameworks.keras.masks import mask_of, with_masks
@@ -84,6 +84,13 @@ class _Run:
             tensor.carried = self._of_values[id(own)] = Carried(self.symbol(own.mask))
             self.carried[id(tensor.carried)] = own, tensor.carried, tensor.carried.mask
         return tensor
+
+
+def _without_training(call: list[Any]) -> list[Any]:
+    """A recorded call without what it passes on of ``training``, which layers of Keras keep."""
+    kind, (args, kwargs, own) = call
+    kept = [arg for arg in args if not isinstance(arg, bool)]
+    return [kind, kept, {name: value for name, value in kwargs.items() if name != "training"}, own]
 
 
 class Tracer:
@@ -176,6 +183,20 @@ class Tracer:
             given, named = tree.map_structure(run.symbol, (args, kwargs))
             result = function(*own, *given, **named)
         return result, run
+
+    def is_same_in_training(
+        self, function: Callable[..., Any], args: tuple, kwargs: dict[str, Any], layer: Any
+    ) -> bool:
+        """Whether code calls the same layers and operations in training as at inference."""
+        made = []
+        for training in (False, True):
+            try:
+                with compat.inference(layer, training):
+                    result, _ = self._run(function, args, {**kwargs, "training": training}, layer)
+            except Exception:  # random numbers, a variable that is assigned to, or what the user's code raises
+                return False
+            made.append([_without_training(call) for call in recorded(result, self._reader.build.sizes)])
+        return made[0] == made[1]
 
     def _keep_masks(self, result: Any, run: _Run, values: MutableMapping[int, ir.Value], holder: Any) -> None:
         """Give values the masks that their tensors had at the end of the run."""
