@@ -9,6 +9,9 @@ from dlbridge import lazy
 if TYPE_CHECKING:
     from dlbridge import errors as errors
     from dlbridge import frameworks as frameworks
+    from dlbridge import limits as limits
+    from dlbridge import passes as passes
+    from dlbridge import processing as processing
     from dlbridge import runtime as runtime
     from dlbridge import tasks as tasks
     from dlbridge import training as training
@@ -39,5 +42,5 @@ __getattr__, __dir__ = lazy.names(
         "Model": "model",
         "DlbridgeError": "errors",
     },
-    ("errors", "frameworks", "runtime", "tasks", "training", "verification"),
+    ("errors", "frameworks", "limits", "passes", "processing", "runtime", "tasks", "training", "verification"),
 )

@@ -64,9 +64,9 @@ def convert(
             raise when called (``Source.stand_ins``); a model that has such is not compared.
         read: The ``ReadOptions`` of the framework that reads.
         into: A repository of served models: what is written becomes the next version of the model's entry there.
-        processing: What comes before the inputs and after the outputs in the graph of an ONNX file
-            (``dlbridge.processing``). The model is compared with its original without it, and what is written with the
-            standard's evaluator. Default: what the model was trained with (``Model.processing``).
+        processing: What comes before the inputs and after the outputs in the graph of an ONNX file: what
+            ``dlbridge.processing`` has, or a file of it. The model is compared with its original without it, and what
+            is written with the standard's evaluator. Default: what the model was trained with (``Model.processing``).
         dtype: ``"float16"`` or ``"bfloat16"``: what an ONNX file computes in, apart from what needs float32. Inputs and
             outputs stay as they are.
         quantize: ``"int8"``, ``"int8-static"`` or ``"int4"`` (weights alone): what its weights become.
@@ -101,6 +101,10 @@ def convert(
         check_writable(into)
     if processing is not None and to != frameworks.STANDARD:
         raise DlbridgeError(f"a processing is put into ONNX files alone, not into '{to}'")
+    if isinstance(processing, (str, os.PathLike)):
+        from dlbridge.processing import load as read_processing
+
+        processing = read_processing(processing)
     lossy = precision.recipe(to, dtype, quantize, keep_float32, calibrate)
     mode = {"partial": True} if partial else {}
     writing = {**options, **mode}
@@ -317,7 +321,7 @@ def verify(source: Any, *others: Any, read: Mapping[str, Any] | None = None, **o
     from dlbridge.verification.redrawn import explain
 
     reading = dict(read or {})
-    model = load(source, **reading)
+    model = source if isinstance(source, Model) else load(source, **reading)
     named: dict[str, Any] = {}
     for position, other in enumerate(others, 2):
         named[_title(other, position)] = load_other(other, of_others(reading))

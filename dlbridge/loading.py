@@ -56,6 +56,12 @@ def load(
         UnsupportedOpError: When the model has ops that no rule reads; all of them are named.
     """
     if isinstance(source, Model):
+        if rename or arguments or weights is not None:
+            raise DlbridgeError(
+                "this model is read already: it takes no arguments, weights or other names",
+                where=source.name,
+                hint="say them where it is read; model.set_weights replaces its weights",
+            )
         return source
     with limited(limits):
         if is_name(source):

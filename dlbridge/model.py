@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.errors import DlbridgeError, WeightsError
+from dlbridge.errors import DlbridgeError, WeightsError, suggest
 from dlbridge.garbage import fewer_searches
 from dlbridge.ops import extension, stand_ins, traits
 
@@ -114,19 +114,25 @@ class Model:
             arrays: Initializer name -> array of the same shape and dtype.
 
         Raises:
-            WeightsError: When there is no such initializer, or a shape or dtype differs.
+            WeightsError: When there is no such initializer, or a shape or dtype differs; none is replaced then.
         """
-        for name, array in arrays.items():
-            value = self.graph.initializers.get(name)
-            if value is None or value.const_value is None:
-                raise WeightsError("no weight of that name in the model", where=name)
-            old = value.const_value
-            if tuple(array.shape) != tuple(old.shape.numpy()):
-                raise WeightsError(f"shape {tuple(array.shape)} given, {tuple(old.shape.numpy())} expected", where=name)
-            if array.dtype != old.dtype.numpy():
-                raise WeightsError(f"dtype {array.dtype} given, {old.dtype.numpy()} expected", where=name)
-            value.const_value = ir.Tensor(np.asarray(array, order="C"), dtype=old.dtype, name=name)
+        made = {name: self._tensor(name, np.asarray(array, order="C")) for name, array in arrays.items()}
+        for name, tensor in made.items():
+            self.graph.initializers[name].const_value = tensor
         self.original = None
+
+    def _tensor(self, name: str, array: np.ndarray) -> ir.Tensor:
+        """An array in the place of the numbers of an initializer."""
+        value = self.graph.initializers.get(name)
+        if value is None or value.const_value is None:
+            hint = suggest(name, self.graph.initializers)
+            raise WeightsError("no weight of that name in the model", where=name, hint=hint)
+        old = value.const_value
+        if tuple(array.shape) != tuple(old.shape.numpy()):
+            raise WeightsError(f"shape {tuple(array.shape)} given, {tuple(old.shape.numpy())} expected", where=name)
+        if array.dtype != old.dtype.numpy():
+            raise WeightsError(f"dtype {array.dtype} given, {old.dtype.numpy()} expected", where=name)
+        return ir.Tensor(array, dtype=old.dtype, name=name)
 
     def clone(self) -> Model:
         """A copy whose graph can be changed freely. The weights' memory is shared until they are replaced."""

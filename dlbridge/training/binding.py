@@ -112,6 +112,7 @@ def found_input(
         others = [key for key in left if key not in columns]
         hint = f"it takes {wanted} numbers of a row, and {len(columns)} columns that nothing else takes hold numbers"
         hint += f"; {_listed(others)} {'hold' if len(others) > 1 else 'holds'} something else" if others else ""
+        hint += "; is one of them the target? say which: loss: {target: NAME}" if len(columns) > wanted else ""
     raise TrainingError(f"the data has nothing for the input '{name}'", hint=hint)
 
 

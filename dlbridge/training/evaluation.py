@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dlbridge import frameworks
-from dlbridge.errors import DlbridgeError, TrainingError
+from dlbridge.errors import DlbridgeError, SignatureError, TrainingError
 from dlbridge.files import check_free
 from dlbridge.model import Model
 from dlbridge.processing import Classes, Image, Processing, add
@@ -172,6 +172,8 @@ def _outputs(model: Model, data: Any, framework: str | None, batch_size: int) ->
 
 def input_batches(model: Model, data: Any, batch_size: int) -> Iterator[Arrays]:
     """The inputs of one batch after the other, as the model takes them."""
+    if batch_size < 1:
+        raise SignatureError(f"a batch of {batch_size} rows is none", where=model.name)
     processing = model.processing or Processing()
     before = Preparation(model, processing)
     if isinstance(data, (str, os.PathLike)):

@@ -6,7 +6,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import ml_dtypes
 import numpy as np
@@ -105,6 +105,9 @@ def verify(
     Raises:
         DlbridgeError: When the judge cannot run, or a route is unknown.
     """
+    if battery not in get_args(Extent):
+        hint = suggest(battery, get_args(Extent)) or f"known: {', '.join(get_args(Extent))}"
+        raise DlbridgeError(f"no battery '{battery}'", hint=hint)
     if routes is None and others:
         routes = []
     not_tried = left_out(model) if routes is None else {}

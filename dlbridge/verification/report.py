@@ -101,7 +101,7 @@ class TrainingCheck:
         return max(errors.items(), key=lambda pair: pair[1], default=("", 0.0))
 
 
-@dataclass
+@dataclass(repr=False)
 class Report:
     """The result of a verification.
 
@@ -142,6 +142,10 @@ class Report:
     subject: Model | None = None
     cases: list[Arrays] = field(default_factory=list)
     hint: str | None = None
+
+    def __repr__(self) -> str:
+        routes = ", ".join([*self.worst(), *self.failures])
+        return f"<Report of {self.model}: {'passed' if self.passed else 'not passed'}, {routes}>"
 
     @property
     def passed(self) -> bool:

@@ -49,13 +49,15 @@ def require_names(model: Model, sizes: Mapping[str, int]) -> None:
     """Refuse a size that a caller gives for a name that no input has.
 
     Raises:
-        ShapeError: When there is such a name.
+        ShapeError: When there is such a name, or a size is negative.
     """
     names = sorted(fitting_sizes(model))
     for name in sizes:
         if name not in names:
             hint = suggest(name, names) or (f"free sizes: {', '.join(names)}" if names else "all sizes are fixed")
             raise ShapeError(f"no input has a free size '{name}'", where=model.name, hint=hint)
+        if sizes[name] < 0:
+            raise ShapeError(f"{sizes[name]} is no size, of '{name}'", where=model.name)
 
 
 def shape_at(value: ir.Value, sizes: Mapping[str, int]) -> list[int]:

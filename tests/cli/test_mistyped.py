@@ -166,3 +166,28 @@ def test_json_for_machines_has_no_words_of_python(tmp_path, capsys):
     wanted = {"auc": [None, 0.5], "r2": [None, 1.0]}
     assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail) == {"history": wanted}
     assert json.loads((tmp_path / "history.json").read_text(), parse_constant=pytest.fail) == wanted
+
+
+@pytest.mark.parametrize(
+    "call, why",
+    [
+        (lambda model: dlbridge.verify(model, battery="ful"), "no battery 'ful'"),
+        (lambda model: dlbridge.verify(model, sizes={"batch": -1}), "-1 is no size"),
+        (lambda model: dlbridge.predict(model, {"input": np.zeros((2, 3), "float32")}, batch_size=0), "0 rows"),
+        (lambda model: dlbridge.load(model, rename={"input": "x"}), "is read already"),
+        (lambda model: dlbridge.convert(model, "onnx", processing="no.yaml"), "no.yaml"),
+        (lambda model: model.set_weights({"bias": np.ones(2, "float32"), "weight": np.ones(3, "float32")}), "shape"),
+        (lambda model: model.set_weights({"weigth": [1.0]}), "did you mean 'weight'"),
+    ],
+)
+def test_a_wrong_argument_in_python_is_told(call, why):
+    model = dlbridge.load(nn.Linear(3, 2), inputs={"input": "float32[batch,3]"})
+    before = {name: array.copy() for name, array in model.weights.items()}
+    with pytest.raises(dlbridge.DlbridgeError, match=why):
+        call(model)
+    assert all(np.array_equal(array, before[name]) for name, array in model.weights.items())
+
+
+def test_a_report_at_the_prompt_is_one_line():
+    model = dlbridge.load(nn.Linear(3, 2), inputs={"input": "float32[batch,3]"})
+    assert repr(dlbridge.verify(model, routes=["onnx"], battery="quick")) == "<Report of linear: passed, onnx>"
