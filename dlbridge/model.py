@@ -121,7 +121,7 @@ class Model:
             self.graph.initializers[name].const_value = tensor
         self.original = None
 
-    def _tensor(self, name: str, array: np.ndarray) -> ir.Tensor:
+    def _tensor(self, name: str, array: np.ndarray) -> ir.TensorProtocol:
         """An array in the place of the numbers of an initializer."""
         value = self.graph.initializers.get(name)
         if value is None or value.const_value is None:
