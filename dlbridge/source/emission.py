@@ -111,6 +111,11 @@ def _needed(emits: Mapping[ir.Node, Emit], returned: list[ir.Value | Code]) -> d
     return {node: emit for node, emit in emits.items() if node in live}
 
 
+#: Attributes that layers compute with where they have them: a convolution that is made without a bias adds one that it
+#: is given later.
+_USED_BY_LAYERS = frozenset(("weight", "bias", "kernel", "scale", "running_mean", "running_var"))
+
+
 def weight_paths(
     graph: ir.Graph,
     root: Block,
@@ -121,9 +126,9 @@ def weight_paths(
 ) -> dict[ir.Value, str]:
     """The dotted path of each weight that code reads by name, or returns.
 
-    A parameter or buffer lives where its name says; a constant lives in the innermost block that holds all its users,
-    and so does, if ``reachable``, every weight that some of its users could not reach where its name says. ``spelled``
-    gives a path as the framework says it (``source.paths``).
+    A parameter or buffer lives where its name says, but beside a layer that would use it too. A constant lives in the
+    innermost block that holds all its users, and so does, if ``reachable``, every weight that some of its users could
+    not reach where its name says. ``spelled`` gives a path as the framework says it (``source.paths``).
     """
     users: dict[ir.Value, list[ir.Node]] = {}
     for node, emit in emits.items():
@@ -134,6 +139,7 @@ def weight_paths(
         if is_weight(value):
             users.setdefault(value, [])
     found: dict[ir.Value, str] = {}
+    slots = {node.name or "": emit.layer.weights for node, emit in emits.items() if emit.layer is not None}
     taken = _paths(graph, root, emits)
     taken |= set(map(spelled, taken))
     for value, nodes in users.items():
@@ -146,6 +152,9 @@ def weight_paths(
             leaf = f"{leaf}_" if keyword.iskeyword(leaf) else leaf
             name = spelled(unique(f"{block.path}.{leaf}" if block.path else leaf, taken))
         else:
+            owner, _, leaf = name.rpartition(".")
+            if leaf in _USED_BY_LAYERS and leaf not in slots.get(owner, (leaf,)):
+                name = unique(f"{owner}_{leaf}", taken)
             name = spelled(name)
             reader = _innermost(root, nodes) if reachable else None
             if reader and any(b.holds(name) and not b.holds(f"{reader.path}.") for b in root.blocks()):

@@ -28,6 +28,7 @@ from keras.src.models.sequential import Sequential
 from keras.src.ops.function import Function
 from keras.src.ops.node import KerasHistory
 from keras.src.ops.numpy import (
+    Add,
     Arange,
     BitwiseAnd,
     BitwiseNot,
@@ -49,6 +50,7 @@ from keras.src.saving import saving_lib
 from keras.src.utils.naming import to_snake_case
 
 __all__ = [
+    "Add",
     "Arange",
     "BitwiseAnd",
     "BitwiseNot",

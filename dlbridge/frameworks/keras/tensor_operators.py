@@ -49,6 +49,12 @@ class BackendOperators(keras.KerasTensor):
     def __invert__(self) -> Any:
         return (compat.LogicalNot() if self.dtype == "bool" else compat.BitwiseNot()).symbolic_call(self)
 
+    def __add__(self, other: Any) -> Any:
+        return _sum(self, other)
+
+    def __radd__(self, other: Any) -> Any:
+        return _sum(other, self)
+
     def __mul__(self, other: Any) -> Any:
         return _product(self, other)
 
@@ -81,6 +87,13 @@ def _of_bits(name: str, x: Any, y: Any) -> Any:
     """Of truth values it is the logical operation."""
     is_logical = "bool" in (_dtype(x), _dtype(y))
     return getattr(compat, f"Logical{name}" if is_logical else f"Bitwise{name}")().symbolic_call(x, y)
+
+
+def _sum(x: Any, y: Any) -> Any:
+    """Unlike ``keras.ops.add`` on TensorFlow, an operator takes no operand for a bias (``reads/biases.py``)."""
+    operation = compat.Add()
+    operation.is_operator = True
+    return operation.symbolic_call(x, y)
 
 
 def _product(x: Any, y: Any) -> Any:

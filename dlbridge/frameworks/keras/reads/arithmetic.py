@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dlbridge.frameworks.keras.call_site import CallSite, elementwise, operation
+from dlbridge.frameworks.keras.reads.biases import add
 from dlbridge.ops import formulas
 
 _ARITHMETIC = {"Add": "Add", "Subtract": "Sub", "Multiply": "Mul", "Divide": "Div", "TrueDivide": "Div", "Power": "Pow"}
@@ -37,6 +38,8 @@ def arithmetic(site: CallSite, x1: Any, x2: Any) -> ir.Value:
         if op_type is None:
             site.refuse("arithmetic of truth values")
         return site.op(op_type, *site.promoted(x1, x2))
+    if site.operation == "Add":
+        return add(site, *site.promoted(x1, x2))
     return site.op(_ARITHMETIC[site.operation], *site.promoted(x1, x2))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import onnx_ir as ir
 
 from dlbridge.frameworks.keras.call_site import CallSite, layer
+from dlbridge.frameworks.keras.reads.biases import add, bias_axis
 
 
 def padding(kernel: list[int], strides: list[int], dilations: list[int], how: str) -> dict[str, Any]:
@@ -53,9 +54,17 @@ def _window_of(kind: Any) -> dict[str, Any]:
 
 def _convolved(site: CallSite, op_type: str, x: ir.Value, weight: ir.Value, **attributes: Any) -> Any:
     """What a layer makes of a tensor with a kernel in the standard's layout: with its bias and its activation."""
-    kind = site.layer
-    bias = [site.weight(kind.bias, "bias")] if kind.use_bias else []
-    y = site.layer_op(op_type, site.first(x, kind.data_format), weight, *bias, **attributes)
+    kind, x = site.layer, site.first(x, site.layer.data_format)
+    bias = site.weight(kind.bias, "bias") if kind.use_bias else None
+    y = site.layer_op(op_type, x, weight, **attributes)
+    if bias is not None:
+        wide = (1, int(kind.bias.shape[0]), *([1] * kind.rank))
+        if kind.data_format == "channels_first" and bias_axis(y, wide) is not None:
+            y = add(site, y, site.op("Reshape", bias, list(wide)))
+        else:
+            node = y.producer()
+            node.resize_inputs(3)
+            node.replace_input_with(2, bias)
     return site.activation(site.last(y, kind.data_format), kind.activation)
 
 
