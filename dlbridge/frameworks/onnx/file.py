@@ -44,6 +44,7 @@ def load(source: Any, where: str) -> ir.Model:
     else:
         model = _read(Path(source), where)
     for node in model.graph.all_nodes():
+        model.opset_imports.setdefault(node.domain, 1)  # onnxruntime knows its own ops without being told
         if any(attribute.is_ref() for attribute in node.attributes.values()):
             raise FileError(f"'{node.name}' refers to an attribute of a function, and is in none", where=where)
     _check_order(model, where)
@@ -81,8 +82,9 @@ def _deserialize(proto: onnx.ModelProto, folder: Path | None, where: str) -> ir.
     for graph in _graphs(proto):
         if not all(isinstance(text, str) for text in _texts(graph)):  # protobuf returns text that is not UTF-8 as bytes
             raise FileError("a name in it is no UTF-8 text", where=where)
-        if graph.sparse_initializer:
-            raise FileError("it has sparse initializers", where=where, hint="write them as dense ones")
+        sparse = any(_is_sparse(attribute) for node in graph.node for attribute in node.attribute)
+        if graph.sparse_initializer or sparse:
+            raise FileError("it has sparse tensors", where=where, hint="write them as dense ones")
         for tensor in graph.initializer:
             _check_data(tensor, folder, where)
     for tensor in onnx.external_data_helper._get_attribute_tensors(proto):
@@ -109,6 +111,10 @@ def _graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
             for attribute in node.attribute:
                 pending += [attribute.g] if attribute.HasField("g") else []
                 pending += list(attribute.graphs)
+
+
+def _is_sparse(attribute: onnx.AttributeProto) -> bool:
+    return attribute.HasField("sparse_tensor") or bool(attribute.sparse_tensors)
 
 
 def _texts(graph: onnx.GraphProto) -> Iterator[Any]:

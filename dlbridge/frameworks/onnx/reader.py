@@ -124,8 +124,10 @@ _OWN = "dlbridge.own_names"
 
 
 def _forget_outputs(model: ir.Model) -> None:
-    """The shapes that a file states for its outputs may be made up."""
-    for value in model.graph.outputs:
+    """The shapes that a file states for its outputs, and for those of branches, may be made up."""
+    choices = [node for node in model.graph.all_nodes() if is_op(node, "If")]
+    branches = [node.attributes[f"{name}_branch"].as_graph() for node in choices for name in ("then", "else")]
+    for value in (value for graph in (model.graph, *branches) for value in graph.outputs):
         if value.producer() is not None:
             value.shape = None
 

@@ -7,7 +7,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from dlbridge import frameworks
-from dlbridge.errors import ShapeError, UnsupportedOpError
+from dlbridge.errors import FileError, ShapeError, UnsupportedOpError
 
 RNG = np.random.default_rng(0)
 
@@ -136,3 +136,28 @@ def test_a_file_is_written_at_an_opset_at_which_onnxruntime_runs_it():
         y = RoiAlign <output_height = 3, output_width = 3, sampling_ratio = 2> (x, r, b) }"""
     regions = np.array([[0, 0, 7, 7], [2, 3, 6, 5]], np.float32)
     _agree(_proto(body), "onnx", x=_floats(1, 2, 8, 8), r=regions)
+
+
+def test_branches_may_state_shapes_that_are_none():
+    body = """(float[n, c] x) => (float[m, k] y) {
+        s = Shape <end = 1> (x)  one = Constant <value_ints = [1]> ()  e = Equal (s, one)  c = Squeeze (e)
+        y = If (c) <then_branch = t () => (float[m, k] a) { a = Transpose (x) },
+                    else_branch = e () => (float[m, k] b) { b = Neg (x) }> }"""
+    for rows in (1, 2):
+        _agree(_proto(body), x=_floats(rows, 3))
+
+
+def test_a_domain_of_onnxruntime_need_not_be_imported():
+    proto = _proto("(float[n, 4] x) => (float[n, 4] y) { y = com.microsoft.Gelu (x) }")
+    _agree(proto, "pytorch", "onnx", x=_floats(2, 4))
+
+
+def test_sparse_tensors_are_refused_with_what_can_be_done():
+    proto = _proto("(float[n, 4] x) => (float[n, 4] y) { w = Constant ()  y = Add (x, w) }")
+    values = helper.make_tensor("w", TensorProto.FLOAT, [2], [1.5, 2.5])
+    places = helper.make_tensor("i", TensorProto.INT64, [2], [0, 3])
+    sparse = helper.make_sparse_tensor(values, places, [4])
+    proto.graph.node[0].attribute.append(helper.make_attribute("sparse_value", sparse))
+    with pytest.raises(FileError, match="sparse") as error:
+        frameworks.get("onnx").read(proto)
+    assert "dense" in str(error.value)
