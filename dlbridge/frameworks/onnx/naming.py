@@ -104,7 +104,7 @@ def _path(node: ir.Node, top: str, classes: dict[str, str]) -> tuple[str, bool]:
     name = re.sub(r"__\d+$", "", (node.name or "").split(";")[0].removeprefix(top))  # tf2onnx numbers all it makes
     if _STATE_DICT_NAME.fullmatch(name):  # a dotted path, as dlbridge writes it
         return name, re.sub(r"_\d+$", "", name.rpartition(".")[2]) == op_key(node).lower()
-    parts = [p for p in name.split("/") if p]
+    parts = [p for p in name.split("/") if p.strip(".")]
     parts = [p for p in parts[:-1] if p not in _TF_SCOPES] + parts[-1:]
     if len(parts) > 1:
         return ".".join((dotted_parts(parts[:-1]), python_name(parts[-1].lower()))), True

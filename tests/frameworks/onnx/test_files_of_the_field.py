@@ -161,3 +161,11 @@ def test_sparse_tensors_are_refused_with_what_can_be_done():
     with pytest.raises(FileError, match="sparse") as error:
         frameworks.get("onnx").read(proto)
     assert "dense" in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["./x", "a/./b", "../../x", "a//b/", "..", "/", "a..b"])
+def test_a_nodes_name_may_have_parts_without_letters(name):
+    proto = _proto("(float[n, 4] x) => (float[n, 3] y) { h = MatMul (x, w)  y = Relu (h) }", w=_floats(4, 3))
+    proto.graph.node[0].name = name
+    model = frameworks.get("onnx").read(proto)
+    assert all(all(node.name.split(".")) for node in model.graph)
