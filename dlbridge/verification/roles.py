@@ -30,6 +30,7 @@ _INDEX_PRESERVING = _PRESERVING | {"Concat", "Tile"}
 _CHOOSING = _PRESERVING | {"TopK", "MaxPool", "ReduceMax", "ReduceMin", "GatherElements", "GatherND", "Relu"}
 #: (op, input) -> the input that is the table which it indexes.
 _TABLES = {("Embedding", 0): 1, ("Gather", 1): 0, ("GatherElements", 1): 0, ("ScatterElements", 1): 0}
+_TABLES |= {("RoiAlign", 2): 0}
 #: Ops with which a number is compared, or cut: their constants are edges.
 _COMPARING = {
     "Equal",

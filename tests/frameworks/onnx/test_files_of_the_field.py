@@ -6,6 +6,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+import dlbridge
 from dlbridge import frameworks
 from dlbridge.errors import FileError, ShapeError, UnsupportedOpError
 
@@ -169,3 +170,18 @@ def test_a_nodes_name_may_have_parts_without_letters(name):
     proto.graph.node[0].name = name
     model = frameworks.get("onnx").read(proto)
     assert all(all(node.name.split(".")) for node in model.graph)
+
+
+@pytest.mark.parametrize("pads", [[0, -1, 0, 2], [0, 2, 0, -1], [0, 9, 0, 6]])
+def test_what_is_wrapped_is_what_a_crop_leaves(pads):
+    body = (
+        f"(float[n, 4] x) => (float[n, m] y) {{ p = Constant <value_ints = {pads}> ()  y = Pad <mode = wrap> (x, p) }}"
+    )
+    _agree(_proto(body.replace("= wrap", '= "wrap"'), 19), x=_floats(2, 4))
+
+
+def test_an_input_that_says_of_which_image_a_region_is_gets_numbers_of_images(tmp_path):
+    body = """(float[n, 2, 8, 8] x, float[k, 4] r, int64[k] b) => (float[k, 2, 3, 3] y) {
+        y = RoiAlign <output_height = 3, output_width = 3, sampling_ratio = 2> (x, r, b) }"""
+    onnx.save(_proto(body), tmp_path / "m.onnx")
+    dlbridge.convert(tmp_path / "m.onnx", "pytorch")

@@ -46,7 +46,8 @@ def pad(x, pads, mode="constant", value=0, axes=None):
         if mode == "edge":
             at = at.clamp(0, size - 1)
         elif mode == "wrap":
-            at = at % size
+            low, high = max(-before, 0), size + min(after, 0)
+            at = low + (at - low) % (high - low)
         else:
             period = max(2 * (size - 1), 1)
             at = (size - 1) - ((at % period) - (size - 1)).abs()

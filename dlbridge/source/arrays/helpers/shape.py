@@ -74,7 +74,8 @@ def pad(x, pads, mode="constant", value=0, axes=None):
             if mode == "edge":
                 at = ops.clip(at, 0, size - 1)
             elif mode == "wrap":
-                at = ops.mod(at, size)
+                low, high = larger_size(-before, 0), size + smaller_size(after, 0)
+                at = low + ops.mod(at - low, high - low)
             else:
                 period = ops.maximum(2 * (size - 1), 1)
                 at = (size - 1) - ops.abs(ops.mod(at, period) - (size - 1))
