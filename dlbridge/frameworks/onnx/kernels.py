@@ -40,6 +40,18 @@ def for_onnxruntime(model: ir.Model, opset: int) -> bool:
     return rewriter.changed
 
 
+def drop_missing(graph: ir.Graph) -> bool:
+    """Leave out inputs that nodes do not have, behind the last that they have; whether there were any.
+
+    onnxruntime 1.32 ends the process where a layer normalization without a bias says so by an empty name.
+    """
+    found = [node for node in graph.all_nodes() if node.inputs and node.inputs[-1] is None]
+    for node in found:
+        has = [index for index, value in enumerate(node.inputs) if value is not None]
+        node.resize_inputs(has[-1] + 1 if has else 0)
+    return bool(found)
+
+
 def _expand_batch_statistics(site: Site) -> None:
     """Replace a batch norm by the statistics of the batch, for which onnxruntime has no kernel.
 

@@ -12,7 +12,7 @@ from onnx_ir.passes.common import InlinePass
 
 import dlbridge
 from dlbridge.frameworks.onnx import WriteOptions
-from dlbridge.frameworks.onnx.kernels import for_onnxruntime, usual_opset
+from dlbridge.frameworks.onnx.kernels import drop_missing, for_onnxruntime, usual_opset
 from dlbridge.frameworks.onnx.source import OnnxSource
 from dlbridge.model import Model
 from dlbridge.ops import extension, traits
@@ -89,6 +89,7 @@ def pipeline(opset: int = traits.EXPORT_OPSET) -> Pipeline:
                 f"Say it at opset {opset}.",
                 requires=INFER.provides,
             ),
+            Pass("drop_missing", on_graph(drop_missing), "Say no inputs that nodes do not have.", keeps=EVERYTHING),
         ],
     )
 

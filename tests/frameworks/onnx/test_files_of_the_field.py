@@ -185,3 +185,11 @@ def test_an_input_that_says_of_which_image_a_region_is_gets_numbers_of_images(tm
         y = RoiAlign <output_height = 3, output_width = 3, sampling_ratio = 2> (x, r, b) }"""
     onnx.save(_proto(body), tmp_path / "m.onnx")
     dlbridge.convert(tmp_path / "m.onnx", "pytorch")
+
+
+def test_a_file_says_no_inputs_behind_the_last_that_a_node_has():
+    """onnxruntime ends the process at a layer normalization behind a sum whose bias is an empty name."""
+    body = """(float[n, 3, 8] x, float[n, 3, 8] z) => (float[n, 3, 8] y) {
+        s = Add (x, z)  y = LayerNormalization (s, w, ) }"""
+    source = frameworks.get("onnx").read(_proto(body, w=_floats(8))).write("onnx")
+    assert [len(node.inputs) for node in source.ir.graph] == [2, 2]
