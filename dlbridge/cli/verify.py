@@ -136,7 +136,7 @@ def command(
     }
     read = {**reading(ctx), **read_limits(limits)}
     if batch_run is None:
-        report = _verified(models, read, options, certificate, page_path, web, force, on)
+        report = _verified(models, read, options, certificate, page_path, web, reproduce, force, on)
     else:
         report = _judged_run(models[0], read, batch_run, rows, seed, certificate, page_path, force)
     if reproduce is not None:
@@ -176,6 +176,7 @@ def _verified(
     certificate: str | None,
     page: str | None,
     web: str | None,
+    reproduce: str | None,
     force: bool,
     on: str | None,
 ) -> Any:
@@ -185,7 +186,7 @@ def _verified(
     from dlbridge.verification.redrawn import explain
     from dlbridge.verification.routes import usual
 
-    _check_free(certificate, page, web, force=force)
+    _check_free(certificate, page, web, reproduce, force=force)
     loaded = api.load(models[0], **read)
     bar, advance = progress_bar("verify", total=len(models[1:] or options["routes"] or usual(loaded)) + 2)
     elsewhere: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()

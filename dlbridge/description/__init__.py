@@ -55,7 +55,9 @@ def load(
             source = source / MODEL_FILE
             if not source.exists():
                 raise FileError(
-                    f"is no saved model: it has no {MODEL_FILE}", where=str(source.parent), hint=_hint(source.parent)
+                    f"the folder is no saved model: it has no {MODEL_FILE}",
+                    where=str(source.parent),
+                    hint=_hint(source.parent),
                 )
     kept = source.parent / PROCESSING_FILE if isinstance(source, Path) and source.name == MODEL_FILE else None
     where = "<description>" if isinstance(source, Mapping) or "\n" in str(source) else str(source)
@@ -67,13 +69,15 @@ def load(
     return model
 
 
-def _hint(folder: Path) -> str | None:
-    """What to say of a folder that 'convert' has written for a framework: its code is a model when it is run."""
+def _hint(folder: Path) -> str:
+    """What to do about a folder that no reader takes. One that 'convert' has written has code that makes the model."""
     code = folder / "model.py"
     weights = next(iter(sorted(folder.glob("*weights*"))), None)
-    if not code.is_file() or weights is None:
-        return None
-    return f"its code makes the model: name what there is to call in it: {code}:NAME --weights {weights}"
+    if code.is_file() and weights is not None:
+        return f"its code makes the model: name what there is to call in it: {code}:NAME --weights {weights}"
+    if (folder / "config.json").is_file():
+        return "its config.json is broken, or has neither 'architectures' nor 'model_type', which Hugging Face writes"
+    return f"name the file of the model, or the folder that has {MODEL_FILE} in it"
 
 
 def _expanded(document: Document, weights: str | os.PathLike[str] | Mapping[str, np.ndarray] | None) -> Model:

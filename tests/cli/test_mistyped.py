@@ -70,6 +70,20 @@ def test_a_folder_of_code_is_said_to_be_code_and_its_hint_works(folder, capsys):
     assert main("convert", *again, "--to", "onnx", "-o", "m.onnx") == 0
 
 
+def test_a_folder_that_is_no_model_says_what_to_do(folder, capsys):
+    (folder / "empty").mkdir()
+    (folder / "cut").mkdir()
+    (folder / "cut" / "config.json").write_text('{"model_type": "llama"')
+    assert "name the file of the model" in _fails(capsys, "convert", "empty", "--to", "onnx")
+    assert "its config.json is broken" in _fails(capsys, "convert", "cut", "--to", "onnx")
+
+
+def test_what_would_be_written_beside_a_report_must_be_free_first(folder, capsys):
+    (folder / "alone").mkdir()
+    for option in ("--reproduce", "--html", "--web", "--certificate"):
+        assert "alone: already exists" in _fails(capsys, "verify", "no_such_model.onnx", option, "alone")
+
+
 def test_a_size_that_no_input_has_is_refused(folder):
     model = dlbridge.load(nn.Linear(3, 2), inputs={"input": "float32[batch,3]"})
     with pytest.raises(dlbridge.DlbridgeError, match="did you mean 'batch'") as raised:
