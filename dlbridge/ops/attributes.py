@@ -37,12 +37,19 @@ WORDS: dict[tuple[str, str], tuple[str, ...]] = {
     ),
 }
 
-#: Before this opset, Resize had a word that it has no longer; ``passes.upgrade`` says what it means.
+#: A word that Resize had before opset 13; ``passes.upgrade`` says what it means. tf2onnx writes it at any opset, and
+#: onnxruntime knows it at all.
+_OF_RESIZE_11 = ("Resize", "coordinate_transformation_mode", "tf_half_pixel_for_nn")
 _WORDS_SINCE = 13
 
 
-def mistake(node: ir.Node, opset: int = traits.IR_OPSET) -> str | None:
+def mistake(node: ir.Node, opset: int = traits.IR_OPSET, *, of_file: bool = False) -> str | None:
     """The first attribute of a node that is not of the type, or none of the words, that its op has there.
+
+    Args:
+        node: The node.
+        opset: The opset.
+        of_file: Allow a word of an older opset that exporters go on writing.
 
     Returns:
         The mistake in words, or None. Ops of other domains, and attributes that an op does not have, are not judged.
@@ -58,6 +65,8 @@ def mistake(node: ir.Node, opset: int = traits.IR_OPSET) -> str | None:
         if wanted is not None and int(attribute.type) != wanted:
             return f"{node.op_type} whose attribute '{name}' is {attribute.type.name.lower()}"
         words = WORDS.get((key, name)) if opset >= _WORDS_SINCE else None
+        if of_file and (key, name, attribute.value) == _OF_RESIZE_11:
+            continue
         if words is not None and attribute.value not in words:
             return f"{node.op_type} whose '{name}' is none of {', '.join(words)}"
     return None

@@ -234,7 +234,7 @@ def _check_op(node: ir.Node, opset: int, own: set[tuple[str, str]], troubles: di
     for name, attribute in known.items():
         if attribute.required and name not in node.attributes:
             troubles.setdefault(f"{node.op_type} without its attribute '{name}'", []).append(site)
-    wrong = attributes.mistake(node, min(opset, traits.IR_OPSET))
+    wrong = attributes.mistake(node, min(opset, traits.IR_OPSET), of_file=True)
     if wrong is not None:
         troubles.setdefault(wrong, []).append(site)
 

@@ -57,8 +57,8 @@ def _resize_10(site: Site) -> None:
     site.set(nearest_mode="ceil" if (scales < 1).any() else "floor")
 
 
-@rule("Resize", below=13)
-def _resize_11(site: Site) -> None:
+@rule("Resize", below=traits.IR_OPSET + 1)
+def _resize_of_tensorflow(site: Site) -> None:
     if site.get("coordinate_transformation_mode") == "tf_half_pixel_for_nn":
         # floor((x + 0.5) / scale) is what half_pixel gives when x.5 rounds up
         if site.get("mode", "nearest") != "nearest" or site.get("nearest_mode", "round_prefer_floor") != "floor":
