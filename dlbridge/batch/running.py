@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from dlbridge.batch import output
 from dlbridge.batch.job import Done, Job, Worker
@@ -128,14 +128,30 @@ def _engine(name: str | None) -> Callable[[Job, Sequence[int], int], Iterator[Do
 
 @contextmanager
 def _alone(out: Path) -> Iterator[None]:
-    """Keep a second run away from a folder."""
+    """Keep a second run away from a folder, by a lock beside it that is removed at the end."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    with (out.parent / f".{out.name}.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise FileError("another run is writing there", where=str(out)) from None
-        yield
+    path = out.parent / f".{out.name}.lock"
+    is_held = False
+    while not is_held:
+        with path.open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise FileError("another run is writing there", where=str(out)) from None
+            is_held = _is_at(path, lock)
+            if is_held:
+                try:
+                    yield
+                finally:
+                    path.unlink(missing_ok=True)
+
+
+def _is_at(path: Path, file: IO[str]) -> bool:
+    """Whether an open file is still at its path: the run before may have removed it between opening and locking."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _clear(out: Path) -> None:

@@ -239,6 +239,14 @@ def test_data_that_are_not_there(double, tmp_path, data):
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
+def test_two_runs_never_write_one_folder_and_no_lock_is_left(double, files, tmp_path):
+    folder = tmp_path / "results"
+    with running._alone(folder / "out"), pytest.raises(FileError, match="another run is writing there"):
+        batch.run(double, tmp_path / "in", folder / "out")
+    batch.run(double, tmp_path / "in", folder / "out")
+    assert [path.name for path in folder.iterdir()] == ["out"]
+
+
 def test_the_command(double, files, tmp_path):
     arguments = [str(double), "--data", str(tmp_path / "in/*.parquet"), "--out", str(tmp_path / "out")]
     result = CliRunner().invoke(command, [*arguments, "--json"])
