@@ -238,7 +238,7 @@ class CallSite:
     def require(self, sizes: Sequence[Any], what: str) -> None:
         """Refuse what needs sizes that are known."""
         if not all(isinstance(size, int) for size in sizes):
-            self.refuse(what)
+            self.refuse(f"{what}; inputs may give it as a number, 'float32[batch,28,28,3]' (--input)")
 
     # --- what is made ------------------------------------------------------------------------------------------------
 

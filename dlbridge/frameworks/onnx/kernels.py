@@ -32,6 +32,8 @@ def for_onnxruntime(model: ir.Model, opset: int) -> bool:
         site = Site(node, rewriter)
         if match(node, "BatchNormalization", training_mode=1) is not None:
             _expand_batch_statistics(site)
+        elif match(node, "Resize", mode="cubic") is not None:
+            _resize_last_axes(site)
         elif opset >= 22 and match(node, "GlobalLpPool") is not None:
             _sum_powers(site)
         elif opset >= 23 and match(node, "Attention") is not None:
@@ -71,6 +73,34 @@ def _expand_batch_statistics(site: Site) -> None:
         Y = BatchNormalization <epsilon = {site.number("epsilon")!r}> (centred, scale, B, rest, variance)
     }}"""
     _expand_as(text, site)
+
+
+def _resize_last_axes(site: Site) -> None:
+    """Let a cubic Resize of height and width, the channels behind them, work on the last two axes: onnxruntime makes
+    others no smaller. Each channel is an image of its own, or onnxruntime would move the transposes past the Resize."""
+    sizes = _sizes_of_two(site)
+    if site.rank() != 4 or site.ints("axes") != [1, 2] or sizes is None:
+        return
+    first = site.op("Transpose", "first", [site.operand(0)], perm=[0, 3, 1, 2])
+    channels = site.op("Shape", "channels", [first], start=1, end=2)
+    size = site.op("Shape", "size", [first], start=2)
+    single = site.op("Concat", "single", [site.constant("one", [-1, 1]), size], axis=0)
+    whole = site.op("Concat", "whole", [site.constant("batch", [-1]), channels, sizes], axis=0)
+    site.set_input(0, site.op("Reshape", "images", [first, single]))
+    site.set(axes=[2, 3])
+    site.then("Transpose", "last", [], perm=[0, 2, 3, 1])
+    site.then("Reshape", "channelled", [whole])
+
+
+def _sizes_of_two(site: Site) -> ir.Value | None:
+    """The height and width that a Resize of the axes 1 and 2 makes; None where scales do not tell them exactly."""
+    scales, shape = site.known(2), site.operand(0).shape
+    if site.input(3) is not None or scales is None or len(scales) != 2 or shape is None:
+        return site.input(3)
+    sizes = [size * float(scale) for size, scale in zip(list(shape)[1:3], scales, strict=True) if isinstance(size, int)]
+    if len(sizes) != 2 or not all(size.is_integer() for size in sizes):
+        return None
+    return site.constant("sizes", [int(size) for size in sizes])
 
 
 def _sum_powers(site: Site) -> None:

@@ -13,6 +13,7 @@ from dlbridge.errors import FileError, SignatureError
 from dlbridge.frameworks.onnx import serialize
 from dlbridge.model import Model
 from dlbridge.ops import traits
+from dlbridge.ops.evaluator import Evaluator
 
 ONNX = frameworks.get("onnx")
 RNG = np.random.default_rng(0)
@@ -177,3 +178,18 @@ def test_a_global_pool_of_powers_runs_at_any_opset(power):
     for opset in (13, 21, 22, 24):
         made = ONNX.load(ONNX.write(ONNX.read(proto), opset=opset))
         np.testing.assert_allclose(ONNX.run(made, {"x": x})["y"], right, 1e-5)
+
+
+@pytest.mark.parametrize("sizes", ["sizes", "scales"])
+def test_a_cubic_resize_with_the_channels_last_runs(sizes):
+    """onnxruntime makes the inner axes no smaller by it."""
+    given = {"sizes": "s = Constant <value_ints = [5, 15]> ()", "scales": "s = Constant <value_floats = [0.5, 1.5]> ()"}
+    inputs = {"sizes": "x, , , s", "scales": "x, , s"}
+    text = f"""<ir_version: 10, opset_import: ["": 21]> net (float[n, 10, 10, 3] x) => (float[n, 5, 15, 3] y) {{
+        {given[sizes]} y = Resize <mode = "cubic", axes = [1, 2]> ({inputs[sizes]}) }}"""
+    model = ONNX.read(onnx.parser.parse_model(text))
+    x = np.random.default_rng(0).standard_normal((2, 10, 10, 3)).astype(np.float32)
+    right = Evaluator(model.ir)({"x": x})["y"]
+    for opset in (18, None):
+        made = ONNX.run(ONNX.load(ONNX.write(model, opset=opset)), {"x": x})["y"]
+        np.testing.assert_allclose(made, right, rtol=1e-4, atol=1e-5)

@@ -24,6 +24,12 @@ _CELLS: dict[type, tuple[str, tuple[int, ...]]] = {
 #: Keras' activation -> the standard's, and the numbers (alpha, beta) that it takes.
 _ACTIVATIONS = {getattr(keras.activations, name): found for name, found in RECURRENT_ACTIVATIONS.items()}
 
+#: Why a stateful layer is refused, and what to do.
+_STATEFUL = (
+    "it is stateful: what it computes depends on the calls before; set its stateful to False where each call begins "
+    "anew, or let the model take the states and return them"
+)
+
 
 @dataclass
 class Run:
@@ -64,7 +70,7 @@ def run_layer(site: CallSite, kind: Any, x: ir.Value, mask: ir.Value | None, ini
         initial: The initial states; zeros when None.
     """
     if kind.stateful:
-        site.refuse("it is stateful: what it computes depends on the calls before")
+        site.refuse(_STATEFUL)
     if kind.go_backwards:
         x = site.slice(x, 1, -1, None, -1)
         mask = None if mask is None else site.slice(mask, 1, -1, None, -1)
@@ -237,7 +243,7 @@ def bidirectional(site: CallSite) -> Any:
     initial = _states(site.args[1] if len(site.args) > 1 else site.kwargs.get("initial_state"))
     forward, backward = kind.forward_layer, kind.backward_layer
     if kind.stateful:
-        site.refuse("it is stateful: what it computes depends on the calls before")
+        site.refuse(_STATEFUL)
     if mask is not None or not _alike(forward, backward):
         return site.reader.open(site)
     ys, finals = _node(site, [forward.cell, backward.cell], site.x, initial)
