@@ -17,6 +17,7 @@ from dlbridge.passes.lift import (  # noqa: F401  (rules)
     attention,
     buckets,
     convolution,
+    indexing,
     linear,
     normalization,
     piecewise,

@@ -1,5 +1,7 @@
 """Files as other tools than exporters leave them: what onnxruntime runs is read, with the same numbers."""
 
+import re
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -193,3 +195,20 @@ def test_a_file_says_no_inputs_behind_the_last_that_a_node_has():
         s = Add (x, z)  y = LayerNormalization (s, w, ) }"""
     source = frameworks.get("onnx").read(_proto(body, w=_floats(8))).write("onnx")
     assert [len(node.inputs) for node in source.ir.graph] == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("cut", "printed"),
+    [
+        ("b = [0]  e = [1]  a = [1]  s = [1]", "x[:, 0]"),
+        ("b = [-1]  e = [2147483647]  a = [1]  s = [1]", "x[:, -1]"),
+        ("b = [-2]  e = [-1]  a = [-2]  s = [1]", "x[:, -2]"),
+        ("b = [0, 2]  e = [1000000000, 1000000000]  a = [0, 1]  s = [1, 1000000000]", "[:, 2]"),
+    ],
+)
+def test_a_slice_of_one_element_whose_axis_is_dropped_is_an_index(cut, printed):
+    constants = re.sub(r"(\w) = (\[.*?\])", r"\1 = Constant <value_ints = \2> ()", cut)
+    body = f"""(float[n, 3, 4] x) => (float[n, 4] y) {{
+        {constants}  d = Constant <value_ints = [1]> ()  c = Slice (x, b, e, a, s)  y = Squeeze (c, d) }}"""
+    _agree(_proto(body), x=_floats(2, 3, 4))
+    assert printed in frameworks.get("onnx").read(_proto(body)).write("pytorch").text
