@@ -273,7 +273,9 @@ def center_crop_pad(op: Op, arrays: ArrayDialect) -> Code:
 def depth_space(op: Op, arrays: ArrayDialect) -> Code:
     name = "depth_to_space" if op.key == "DepthToSpace" else "space_to_depth"
     side_by_side = {"blocks_first": False} if op.attr("mode", "DCR") == "CRD" else {}
-    return call(name, op.x, op.attr("blocksize"), op.dim(0, 1), op.dim(0, 2), **side_by_side)
+    channels = op.dim(0, 3)
+    keywords = side_by_side | ({} if isinstance(channels, int) else {"channels": channels})
+    return call(name, op.x, op.attr("blocksize"), op.dim(0, 1), op.dim(0, 2), **keywords)
 
 
 # --- shapes and new arrays -----------------------------------------------------------------------------------------

@@ -212,3 +212,11 @@ def test_a_slice_of_one_element_whose_axis_is_dropped_is_an_index(cut, printed):
         {constants}  d = Constant <value_ints = [1]> ()  c = Slice (x, b, e, a, s)  y = Squeeze (c, d) }}"""
     _agree(_proto(body), x=_floats(2, 3, 4))
     assert printed in frameworks.get("onnx").read(_proto(body)).write("pytorch").text
+
+
+def test_blocks_of_channels_whose_number_is_free():
+    """As tf2onnx writes space_to_batch: the batch stands where the channels do."""
+    body = """(float[n, 4, 4, 8] x) => (float[a, b, c, d] y) {
+        t = Transpose <perm = [3, 1, 2, 0]> (x)  c = Transpose <perm = [0, 3, 1, 2]> (t)
+        s = SpaceToDepth <blocksize = 2> (c)  y = DepthToSpace <blocksize = 2> (s) }"""
+    _agree(_proto(body), x=_floats(2, 4, 4, 8))

@@ -98,21 +98,21 @@ def center_crop_pad(x, shape, axes=None):
     return x
 
 
-def depth_to_space(x, size, height, width, blocks_first=True):
+def depth_to_space(x, size, height, width, blocks_first=True, channels=None):
     """Blocks of channels of (batch, height, width, channels) become squares of pixels.
 
     The channels of a block lie apart; side by side, when ``blocks_first`` is not set.
     """
-    channels = x.shape[-1] // size**2
+    channels = (x.shape[-1] if channels is None else channels) // size**2
     parts = (size, size, channels) if blocks_first else (channels, size, size)
     x = ops.reshape(x, (-1, height, width, *parts))
     x = ops.transpose(x, (0, 1, 3, 2, 4, 5) if blocks_first else (0, 1, 4, 2, 5, 3))
     return ops.reshape(x, (-1, height * size, width * size, channels))
 
 
-def space_to_depth(x, size, height, width, blocks_first=True):
+def space_to_depth(x, size, height, width, blocks_first=True, channels=None):
     """Squares of pixels of (batch, height, width, channels) become blocks of channels, as in ``depth_to_space``."""
-    channels = x.shape[-1]
+    channels = x.shape[-1] if channels is None else channels
     x = ops.reshape(x, (-1, height // size, size, width // size, size, channels))
     x = ops.transpose(x, (0, 1, 3, 2, 4, 5) if blocks_first else (0, 1, 3, 5, 2, 4))
     return ops.reshape(x, (-1, height // size, width // size, channels * size**2))
