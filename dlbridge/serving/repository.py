@@ -217,14 +217,23 @@ class Repository:
     # --- loading --------------------------------------------------------------------------------------------------
 
     async def load_all(self) -> None:
-        """Load every entry; what cannot be loaded says why in its ``reason``."""
+        """Load every entry; what cannot be loaded says why in its ``reason``.
+
+        Raises:
+            ServingError: When one file is served and cannot be loaded: there is nothing else to serve.
+        """
+        if self._single is not None:
+            await self.load(self._single.stem)
+            return
         await asyncio.gather(*(self._try_to_load(name) for name in self.names()))
 
     async def _try_to_load(self, name: str) -> None:
         try:
             await self.load(name)
         except ServingError as error:
-            LOG.error("%s", error)
+            model = self.models.get(name)
+            if model is None or not model.failed:  # a version that fails has logged why
+                LOG.error("%s", error)
 
     async def load(self, name: str, config: str | None = None) -> None:
         """Load an entry, or what has changed of it. What is served goes on until what replaces it is ready.
@@ -275,7 +284,7 @@ class Repository:
                 self._retire(version)
         if failed:
             first = next(iter(failed.values()))
-            raise ServingError(first.reason, where=first.label)
+            raise ServingError(first.reason)
 
     def _check_steps(self, config: Any) -> None:
         """Check that the models of an ensemble are in the repository.

@@ -138,7 +138,7 @@ class ServedVersion:
             self.state, self.reason = State.UNAVAILABLE, str(error)
             if self._worker is not None:
                 self._worker.kill()
-            LOG.error("cannot load %s: %s", self.label, error)
+            LOG.error("cannot be loaded: %s", error)
             raise error if isinstance(error, ServingError) else ServingError(str(error)) from error
         self.state, self.reason = State.READY, ""
         LOG.info("loaded %s (process %s)", self.label, self.worker_pid)

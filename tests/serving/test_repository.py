@@ -250,3 +250,12 @@ def test_the_entries_of_a_pair_are_called_by_its_folder_unless_that_is_the_repos
     assert whole.config("t5.encoder").name == "t5.encoder"
     write_entry(tmp_path / "t5", "another")
     assert Repository(tmp_path / "t5").names() == ["another", "decoder", "encoder"]
+
+
+def test_one_file_that_cannot_be_loaded_ends_the_server(tmp_path):
+    file, log = tmp_path / "broken.onnx", tmp_path / "log"
+    file.write_bytes(b"no model")
+    with pytest.raises(AssertionError):
+        start(file, log=log)
+    assert "error: broken, version 1: " in log.read_text(), log.read_text()
+    assert "onnxruntime cannot load the model" in log.read_text()
