@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -262,6 +264,16 @@ def test_spatial_sizes_may_be_unknown():
     y = L.UpSampling2D(2, interpolation="bilinear")(L.BatchNormalization()(y))
     model = randomise(keras.Model(x, L.GlobalAveragePooling2D()(y)))
     assert errors(model, x_1=9, x_2=12)["onnx"] <= 2e-6
+
+
+@pytest.mark.parametrize(("size", "tells"), [(32, False), (33, True)])
+def test_bicubic_interpolation_that_tensorflow_rounds_is_told(size, tells):
+    x = keras.Input((16, 16, 3), name="x")
+    model = keras.Model(x, L.Resizing(size, size, interpolation="bicubic")(x))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        found = errors(model)["onnx"]
+    assert any("bicubic" in str(each.message) for each in said) == tells == (found > 1e-5)
 
 
 def test_every_layer_of_keras_is_read_opened_or_refused_by_name():

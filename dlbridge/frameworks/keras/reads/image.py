@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 import onnx_ir as ir
 
+from dlbridge.errors import DlbridgeWarning
 from dlbridge.frameworks.keras.call_site import END, CallSite, operation
 from dlbridge.frameworks.keras.reads.convolution import many, window
 from dlbridge.frameworks.keras.reads.reshaping import pad
@@ -31,6 +34,8 @@ def resize_to(
     if not x.dtype.is_floating_point() and interpolation != "nearest":
         site.refuse("resizing whole numbers")
     attributes = _MODES[interpolation] | {"coordinate_transformation_mode": "half_pixel"}
+    if interpolation == "bicubic" and not antialias:
+        _tell_of_table(site, x, size, data_format)
     if antialias and interpolation != "nearest":
         attributes |= {"antialias": 1, "exclude_outside": 1}
 
@@ -45,6 +50,29 @@ def resize_to(
         return site.layer_op("Resize", x, None, None, sizes, **attributes)
 
     return of_batch(site, x, data_format, resized)
+
+
+def _tell_of_table(site: CallSite, x: ir.Value, size: Sequence[int], data_format: str) -> None:
+    """Warn where TensorFlow's weights of bicubic interpolation are others than the formula's.
+
+    It has them in a table, of places in steps of 1/1024 of a pixel.
+    """
+    found = [site.shape(x)[axis] for axis in _axes(site, x, data_format)]
+    if keras.backend.backend() != "tensorflow" or all(map(_is_in_table, found, size)):
+        return
+    warnings.warn(
+        f"{site.build.path or 'resizing'}: TensorFlow rounds the weights of bicubic interpolation to a table, other "
+        "frameworks compute them; the results differ by about a thousandth, which a verification does not pass",
+        DlbridgeWarning,
+        stacklevel=2,
+    )
+
+
+def _is_in_table(old: Any, new: int) -> bool:
+    if not isinstance(old, int):
+        return False
+    places = ((np.arange(new) + 0.5) * old / new - 0.5) * 1024
+    return bool((places == np.round(places)).all())
 
 
 def of_batch(
