@@ -42,7 +42,6 @@ from dlbridge.passes.layout.pads import split_pads
 from dlbridge.passes.pipeline import LAST
 from dlbridge.passes.prepare import FINISH, PREPARE
 from dlbridge.passes.sizes import require_shapes
-from dlbridge.passes.small_integers import WIDEN_SMALL_INTEGERS
 from dlbridge.passes.standard import graph_pass, on_graph
 from dlbridge.source.arithmetic import Arithmetic, Elements
 from dlbridge.source.blocks import Block
@@ -93,7 +92,6 @@ def pipeline(io_layout: str = "same") -> Pipeline:
         LAST,
         [
             *PREPARE,
-            WIDEN_SMALL_INTEGERS,
             Pass("layout", last, "Let spatial ops be channels-last, with few transposes."),
             Pass("split_pads", split, "Put pads that Keras' layers cannot say before them."),
             GROW_CONCATS,

@@ -44,17 +44,8 @@ def _as_function(op: Op, made: Emit) -> Layer | None:
 #: ``@rules("Relu")`` over a function ``Op -> Code | Emit`` makes it the rule of an op.
 rules = _Rules("nnx")
 
-_DTYPES = (
-    DTYPES
-    | MORE_DTYPES
-    | {
-        ir.DataType.INT2: "int2",
-        ir.DataType.UINT2: "uint2",
-        ir.DataType.FLOAT4E2M1: "float4_e2m1fn",
-        ir.DataType.INT4: "int4",
-        ir.DataType.UINT4: "uint4",
-    }
-)
+_DTYPES = DTYPES | MORE_DTYPES | {ir.DataType.INT2: "int2", ir.DataType.UINT2: "uint2", ir.DataType.INT4: "int4"}
+_DTYPES |= {ir.DataType.UINT4: "uint4", ir.DataType.FLOAT4E2M1: "float4_e2m1fn"}
 
 
 def dtype_name(dtype: ir.DataType) -> Raw:

@@ -11,7 +11,6 @@ from dlbridge.model import Model
 from dlbridge.passes import Pass, layout
 from dlbridge.passes.layout.pads import join_pads
 from dlbridge.passes.prepare import FINISH, PREPARE
-from dlbridge.passes.small_integers import WIDEN_SMALL_INTEGERS
 from dlbridge.passes.standard import graph_pass, on_graph
 from dlbridge.passes.unused import drop_weights
 from dlbridge.source.modules import write_modules
@@ -33,7 +32,6 @@ def passes(io_layout: str = "same") -> list[Pass]:
     last = functools.partial(layout.channels_last, io_layout=io_layout)
     return [
         *PREPARE,
-        WIDEN_SMALL_INTEGERS,
         # PyTorch counts batches in buffers, for which Flax has no place.
         Pass("drop_unread", on_graph(drop_weights, "buffer"), "Leave out buffers that nothing reads."),
         graph_pass(join_pads, "Let a convolution pad for itself."),

@@ -13,7 +13,6 @@ from dlbridge.model import Model
 from dlbridge.ops import traits
 from dlbridge.passes.layout.pads import join_pads
 from dlbridge.passes.prepare import FINISH, PREPARE
-from dlbridge.passes.small_integers import WIDEN_SMALL_INTEGERS
 from dlbridge.passes.standard import graph_pass
 from dlbridge.source.modules import pipeline, write_modules
 from dlbridge.source.program import Source
@@ -41,7 +40,6 @@ def write(model: Model, options: WriteOptions) -> Source:
 #: What is done to a model before its classes are printed.
 PASSES = [
     *PREPARE,
-    WIDEN_SMALL_INTEGERS,
     graph_pass(join_pads, "Let a convolution pad for itself."),
     graph_pass(join_stacks, "Let recurrent layers that were one layer of several be one."),
     graph_pass(recurrent_layers, "Let recurrent ops be layers of PyTorch's."),
