@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from dlbridge import frameworks
-from dlbridge.errors import TrainingError, suggest
+from dlbridge.errors import DlbridgeWarning, TrainingError, suggest
 from dlbridge.model import Model
 from dlbridge.ops import regularization, traits
 from dlbridge.processing import Processing
@@ -83,6 +83,9 @@ def train(
     start = time.perf_counter()
     checkpoint = checkpoint or Checkpoint(0, {})
     resume.check(checkpoint, model, spec)
+    if checkpoint.epoch >= spec.epochs:
+        text = f"nothing is left to train: the checkpoint has {checkpoint.epoch} epochs, and {spec.epochs} are asked"
+        warnings.warn(text, DlbridgeWarning, stacklevel=2)
     opened = open_data(model, spec, data, validation=validation, processing=checkpoint.processing, workers=data_workers)
     trained, task = prepared(model, spec)
     model = model.clone()

@@ -14,7 +14,7 @@ import pytest
 import dlbridge
 from dlbridge import files, frameworks
 from dlbridge.cli import cli
-from dlbridge.errors import FileError, TrainingError
+from dlbridge.errors import DlbridgeWarning, FileError, TrainingError
 from dlbridge.files import replacing, writing
 from dlbridge.training.checkpoint import load_checkpoint, save_checkpoint
 from dlbridge.training.folder import train_to_folder
@@ -272,6 +272,13 @@ def test_a_training_of_another_kind_does_not_go_on(what, blobs, tmp_path):
     with pytest.raises(TrainingError, match=r"trained in another way: .* was .* and is "):
         train_to_folder(dense(), blobs, tmp_path / "run", spec=other, quiet=True, plot=False, resume=True)
     assert state(tmp_path / "run" / "checkpoint")["epoch"] == 2
+
+
+def test_a_training_with_nothing_left_says_so(blobs):
+    done = dlbridge.train(dense(), blobs, spec=SPEC)
+    with pytest.warns(DlbridgeWarning, match=f"nothing is left to train: the checkpoint has {SPEC.epochs} epochs"):
+        again = dlbridge.train(dense(), blobs, spec=SPEC, checkpoint=done.checkpoint)
+    assert largest_difference(again.model.weights, done.model.weights) == 0
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
