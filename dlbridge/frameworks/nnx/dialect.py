@@ -34,10 +34,7 @@ class NNXDialect(Dialect):
     framework = "nnx"
     rules = rules
     helpers = helpers
-    imports = (
-        *("import jax", "import jax.numpy as jnp", "import numpy as np", "import optax"),
-        "from flax import nnx",
-    )
+    imports = ("import jax", "import jax.numpy as jnp", "import numpy as np", "import optax", "from flax import nnx")
     always = frozenset({"nnx"})
     base = "nnx.Module"
     init = None

@@ -5,6 +5,7 @@ JAX computes in 64-bit types only where it is told to: here, for as long as a ca
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from dlbridge.source import safetensors_file
 from dlbridge.source.program import Source
 from dlbridge.source.weights import contiguous
 
+#: Counts the modules that are loaded. JAX keeps the compiled code of so many of them, though they are gone.
+_LOADED, _KEPT = itertools.count(1), 20
 #: What JAX raises where compiled code asks for the numbers in an array, or for a shape that depends on them.
 _ASKS_FOR_NUMBERS = (
     jax.errors.ConcretizationTypeError,
@@ -43,6 +46,8 @@ def load(source: Source) -> nnx.Module:
 
 def _filled(source: Source, arrays: Iterable[tuple[str, np.ndarray]]) -> nnx.Module:
     """The written module, in inference mode, with these weights; no random numbers are drawn for them."""
+    if next(_LOADED) % _KEPT == 0:
+        jax.clear_caches()  # each module's code takes some 800 mappings of memory, of which a process may have 65,530
     made = source.execute()[source.entry]
 
     def make() -> nnx.Module:
