@@ -256,8 +256,8 @@ def saved_route(model: Model, title: str, folder: Path) -> Route:
 
 
 def _options_of(folder: Path, framework: str) -> dict[str, Any]:
-    """The options that a folder was written with, another layout of its inputs, say, by the certificate in it; none
-    where it has no certificate."""
+    """The options with which a folder was written (another layout of its inputs, say), as the certificate in it states
+    them; none where it has no certificate."""
     try:
         request = json.loads((folder / "certificate.json").read_text(encoding="utf-8"))["request"]
         options = request["options"] if request["to"] == framework else {}

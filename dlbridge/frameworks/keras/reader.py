@@ -352,10 +352,9 @@ def _input(build: Builder, name: str, shape: list[Any], dtype: str) -> ir.Value:
     if dtype not in IR_DTYPES:
         raise UnsupportedOpError(f"an input of dtype {dtype}", where=name)
     names = ["batch", *(f"{identifier(name)}_{axis}" for axis in range(1, len(shape)))]
-    sizes = [
-        name if size is None else build.sizes.stated_size(size, f"input {name}") if isinstance(size, str) else size
-        for name, size in zip(names, shape, strict=False)
-    ]
+    where = f"input {name}"
+    shape = [build.sizes.stated_size(size, where) if isinstance(size, str) else size for size in shape]
+    sizes = [free if size is None else size for free, size in zip(names, shape, strict=False)]
     value = ir.Value(name=name, type=ir.TensorType(IR_DTYPES[dtype]), shape=ir.Shape(sizes))
     build.graph.inputs.append(value)
     for axis, size in enumerate(sizes):

@@ -19,7 +19,7 @@ _LARGEST_DENOMINATOR = 1000
 
 
 def say_sizes(graph: ir.Graph) -> bool:
-    """Let nodes that resize by a scale that is not whole, with aligned ends, say the sizes; whether there were any."""
+    """Give Resize nodes that align the ends the sizes in place of fractional scales; returns whether there were any."""
     rewriter = Rewriter(graph)
     for node in list(graph.all_nodes()):
         if match(node, "Resize", coordinate_transformation_mode="align_corners") is not None:

@@ -163,7 +163,7 @@ def test_integers_are_divided_where_jax_has_no_64_bits():
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="it counts mappings of memory, as Linux lists them")
 def test_the_code_of_modules_that_are_gone_is_freed():
-    """JAX keeps it; a process that has made 78 large modules ended at the 65,530 mappings that it may have."""
+    """JAX keeps it; a sweep in one process ended at its 77th model, at the 65,530 mappings that a process may have."""
 
     def mappings() -> int:
         return len(Path("/proc/self/maps").read_bytes().splitlines())

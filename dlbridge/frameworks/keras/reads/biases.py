@@ -1,4 +1,4 @@
-"""The sums that Keras on TensorFlow takes for the addition of a bias, as it computes them.
+"""Reads the sums that Keras on TensorFlow mistakes for the addition of a bias.
 
 ``keras.ops.add`` looks at the second operand without its axes of size 1. If that is a vector as long as the first
 operand's last axis, or its second one, it is added along that axis, whichever axis it lies on: the bias of a
