@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -27,6 +28,7 @@ __all__ = [
     "printable",
     "require",
     "suggest",
+    "warn_of_squeeze",
 ]
 
 
@@ -104,6 +106,16 @@ class IllConditionedError(VerificationError):
 
 class DlbridgeWarning(UserWarning):
     """Something of a model is not kept, and does not matter at inference."""
+
+
+def warn_of_squeeze(where: str, size: str) -> None:
+    """Warn that a squeeze takes an axis away for some inputs alone, those in which its size is 1."""
+    warnings.warn(
+        f"{where}: squeeze takes the axis '{size}' away too where it is 1; what is written keeps it, and is right for "
+        "other sizes alone\n  a squeeze of the axes that are always 1, by their numbers, is the same for all sizes",
+        DlbridgeWarning,
+        stacklevel=3,
+    )
 
 
 class TrainingError(DlbridgeError):

@@ -130,8 +130,9 @@ def _read(
         if integers:
             return _read(live, name, may_run, options, unanswered, integers)
     model.original = Original(live, given, named, [v.name or "" for v in model.outputs])
-    known = [*traits.constraints(model.graph), *build.sizes.questions.stated]
-    limits = [*(c.text for c in known), *guards.settle(model, list(build.sizes.questions.asked.values()), known, live)]
+    questions = build.sizes.questions
+    known = [*traits.constraints(model.graph), *questions.stated, *questions.required.values()]
+    limits = [*(c.text for c in known), *guards.settle(model, list(questions.asked.values()), known, live)]
     traits.set_constraints(model.graph, list(dict.fromkeys(limits)))
     added = _losses(live, reader)
     lost = [*added, *_lost_in_training(live, reader)]

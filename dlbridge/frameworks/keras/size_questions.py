@@ -47,6 +47,7 @@ class Questions:
         asked: What code has asked of sizes, by question.
         unanswered: The questions to which code gets no answer.
         turned: The questions that are not answered as the primes do.
+        required: What the sizes must keep besides, for what was read to be right.
     """
 
     def __init__(self) -> None:
@@ -54,6 +55,7 @@ class Questions:
         self.asked: dict[str, Asked] = {}
         self.unanswered: frozenset[str] = frozenset()
         self.turned: set[str] = set()
+        self.required: dict[str, Expression] = {}
 
     def answer(self, a: str, how: str, b: str, usual: bool) -> bool:
         """What code is told that asks for a comparison of sizes, which is noted.
@@ -91,6 +93,14 @@ class Questions:
             if constraints.fit([other, *self.stated], dict.fromkeys(other.names, 1)) is None:
                 return answer
         return None
+
+    def require_more_than_one(self, size: str) -> bool:
+        """Require of a size that it is above 1; whether it could be 1 otherwise."""
+        one = Expression(f"{size} == 1")
+        if constraints.fit([one, *self.stated], dict.fromkeys(one.names, 1)) is None:
+            return False
+        self.required[size] = Expression(f"{size} >= 2")
+        return True
 
     def turn(self, question: str) -> None:
         """Answer a question the other way from now on."""

@@ -7,12 +7,14 @@ call nor what their parameters are. Both are known while the call is made: they 
 from __future__ import annotations
 
 import inspect
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any
+from typing import Any, Self
 
 import torch
+from torch.fx import config as fx_config
 
 from dlbridge.frameworks.pytorch import compat
 
@@ -24,6 +26,8 @@ PARAMETERS = "dlbridge.parameters"
 VARIABLES = "dlbridge.variables"
 #: Longer lists are not looked into.
 _MOST_ITEMS = 64
+#: How many traces are followed at the moment, in all threads; and whether torch looked for no frames before.
+_followed, _torch_does_not, _LOCK = 0, False, threading.Lock()
 #: What a function is that hands on whatever it is called with, as decorators make them.
 _HANDS_ON = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
 
@@ -61,7 +65,9 @@ class _Seen:
 
 
 class AuthorFrames:
-    """Follows the frames around the calls of one trace.
+    """Follows the frames around the calls of one trace, within a block of its own.
+
+    Torch does not look for them itself meanwhile: it would take a tenth of the export's time.
 
     Args:
         module: The module that is traced.
@@ -73,6 +79,15 @@ class AuthorFrames:
         self._is_foreign = is_foreign
         self._seen: list[_Seen] = []
         self._count = 0
+
+    def __enter__(self) -> Self:
+        _follow(+1)
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        """Let go of the frames, and of what their code holds."""
+        _follow(-1)
+        self._seen.clear()
 
     def note(self, frame: FrameType | None, nodes: list[torch.fx.Node]) -> None:
         """Note the frames around the call that made these nodes."""
@@ -89,13 +104,10 @@ class AuthorFrames:
                 each.run += 1
             each.lasti, each.child = lasti, child
             self._note_variables(each)
-        frames = tuple(self._of_author())
+        frames, trace = tuple(self._of_author()), "\n".join(self._of_forwards())
         for node in nodes:
             node.meta[FRAMES] = frames
-
-    def forget(self) -> None:
-        """Let go of the frames, and of what their code holds."""
-        self._seen.clear()
+            node.meta.setdefault("stack_trace", trace)
 
     def _next(self) -> int:
         self._count += 1
@@ -138,6 +150,23 @@ class AuthorFrames:
             if each.is_of_author:
                 file, run = each.frame.f_code.co_filename, (each.number, each.run)
                 yield AuthorFrame(file, each.frame.f_lineno, each.path or "", run)
+
+    def _of_forwards(self) -> Iterator[str]:
+        """The frames that torch notes, as it does: those of ``forward`` methods, torch's own too."""
+        for each in self._seen:
+            code = each.frame.f_code
+            if code.co_name == "forward":
+                yield f'File "{code.co_filename}", line {each.frame.f_lineno}, in forward'
+
+
+def _follow(change: int) -> None:
+    """One trace more is followed, or one less. Torch has one setting for all threads of whether it looks for frames."""
+    global _followed, _torch_does_not
+    with _LOCK:
+        if not _followed:
+            _torch_does_not = fx_config.do_not_emit_stack_traces
+        _followed += change
+        fx_config.do_not_emit_stack_traces = _followed > 0 or _torch_does_not
 
 
 def _outermost_first(frame: FrameType | None) -> list[FrameType]:

@@ -23,6 +23,7 @@ from dlbridge.frameworks.pytorch import (
     compat,
     guards,
     recurrence,
+    squeezes,
     state,
     traced_losses,
     traced_sizes,
@@ -135,10 +136,12 @@ def export(
 def of_program(program: ExportedProgram) -> Exported:
     """A program that was exported elsewhere; the constraints that it states on its sizes are kept."""
     names = Names(program, {})
-    known = [*guards.of_ranges(program, names), *guards.found(guards.environment(program), names)]
+    squeezed = squeezes.guards_of(program, names)
+    known = [*guards.of_ranges(program, names), *guards.found(guards.environment(program), names), *squeezed]
     texts, unsaid = guards.constraints_of(known)
     if unsaid:
         _refuse(unsaid[0])
+    squeezes.tell(squeezed, "program")
     return Exported(program, names, texts)
 
 
@@ -196,10 +199,12 @@ def _attempt(module: torch.nn.Module, example: Example, *, strict: bool) -> Expo
     kept, choice = trial.settle(side_by_side, found)
     if choice is not None:
         _refuse(choice)
+    squeezed = squeezes.guards_of(program, names, example.stated)
+    kept += squeezed
     texts, unsaid = guards.constraints_of(kept)
     if unsaid:
         _refuse(unsaid[0])
-    ones = trial.at_one(side_by_side, kept)
+    ones = trial.at_one(side_by_side, kept) if strict or _may_ask_for_sizes(program, tracing) else []
     if ones:
         _refuse(Guard(sympy.Ne(sympy.Symbol(ones[0]), 1), _line_of_one(module, example, ones[0])))
     empty = trial.at_zero(side_by_side)
@@ -211,7 +216,16 @@ def _attempt(module: torch.nn.Module, example: Example, *, strict: bool) -> Expo
         )
     if written or state.written_buffers(program):
         tell_of_state(type(module).__name__, side_by_side.carried_over())
+    squeezes.tell(squeezed, type(module).__name__)
     return Exported(program, names, trial.unstated(texts, example.stated))
+
+
+def _may_ask_for_sizes(program: ExportedProgram, tracing: Tracing) -> bool:
+    """Whether the module's code may do something else for other sizes: else it need not be tried where one is 1."""
+    if tracing.asks_sizes or any(squeezes.found(program)):  # the number of axes tells of sizes then
+        return True
+    bodies = any(isinstance(part, torch.fx.GraphModule) for part in program.graph_module.children())  # traced elsewhere
+    return bodies or any(isinstance(node.meta.get("val"), torch.SymInt) for node in inputs_of(program))
 
 
 def tell_of_state(where: str, carried: Collection[str]) -> None:
