@@ -18,7 +18,7 @@ from dlbridge.errors import UnsupportedOpError, WeightsError
 from dlbridge.frameworks.keras import compat, regularizing
 from dlbridge.frameworks.keras.exact import Exact
 from dlbridge.frameworks.keras.logs import quiet
-from dlbridge.frameworks.keras.variables import to_tensor
+from dlbridge.frameworks.keras.variables import CopiesAhead
 from dlbridge.ops import traits
 from dlbridge.source.program import Source
 from dlbridge.source.regularized import of_weights
@@ -33,8 +33,9 @@ def load(source: Source) -> keras.Model:
 
     Its variables are made when the stateless scope ends, of these weights: no random numbers are drawn before.
     """
-    with policy(source), keras.StatelessScope():
-        model = _unfilled(source, to_tensor)
+    weights = {key: functools.partial(source.array, key) for key in source.weights}
+    with policy(source), CopiesAhead(weights) as copies, keras.StatelessScope():
+        model = _unfilled(source, copies.tensor)
     model.dlbridge_source = source
     return model
 
@@ -101,10 +102,10 @@ def _numbers(source: Source, key: str, convert: Callable[..., Any], shape: tuple
     array = source.array(key)
     if array.shape != tuple(shape):
         raise WeightsError(f"the variable has the shape {tuple(shape)}, the weight {array.shape}", where=key)
-    return convert(array, dtype)
+    return convert(key, array, dtype)
 
 
-def _array(array: np.ndarray, dtype: str) -> np.ndarray:
+def _array(key: str, array: np.ndarray, dtype: str) -> np.ndarray:
     return np.asarray(contiguous(array), dtype)
 
 

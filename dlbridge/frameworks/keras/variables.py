@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Self
 
 import keras
 import numpy as np
@@ -12,6 +14,8 @@ from dlbridge.source.weights import contiguous, copy_into
 
 #: Arrays of so many bytes get memory that goes with them. TensorFlow wants it to start at a multiple of the other.
 _LARGE, _ALIGNED = 1 << 20, 64
+#: How many threads copy weights.
+_THREADS = min(4, os.cpu_count() or 1)
 
 
 class RawVariable:
@@ -47,16 +51,52 @@ def hollow(variable: Any) -> np.ndarray:
 
 
 def to_tensor(array: np.ndarray, dtype: str) -> Any:
-    """A copy of an array as a tensor of the backend.
+    """A copy of an array as a tensor of the backend."""
+    if array.dtype == dtype and _is_shared(array):
+        return _tensor(_aligned(array))
+    return keras.ops.convert_to_tensor(contiguous(array), dtype=dtype)
 
-    TensorFlow would copy a large one twice, and keep the memory of both when the tensor is gone.
+
+class CopiesAhead:
+    """Copies of a model's large weights, which threads make while Keras makes its layers.
+
+    A copy takes as long as the machine needs to give its memory, and leaves Python alone meanwhile.
+
+    Args:
+        weights: Key -> a function that reads the weight.
     """
-    plain = array.dtype == dtype and array.dtype.kind in "fiu"
-    if not plain or array.nbytes < _LARGE or keras.backend.backend() != "tensorflow":
-        return keras.ops.convert_to_tensor(contiguous(array), dtype=dtype)
+
+    def __init__(self, weights: Mapping[str, Callable[[], np.ndarray]]) -> None:
+        self._threads = ThreadPoolExecutor(_THREADS, "dlbridge-weights")
+        self._copies = {key: self._threads.submit(_copied, read) for key, read in weights.items()}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self._threads.shutdown(cancel_futures=True)
+
+    def tensor(self, key: str, array: np.ndarray, dtype: str) -> Any:
+        """A copy of a weight, given as an array, as a tensor of the backend."""
+        copy = self._copies.pop(key).result() if key in self._copies else None
+        return to_tensor(array, dtype) if copy is None or copy.dtype != dtype else _tensor(copy)
+
+
+def _copied(read: Callable[[], np.ndarray]) -> np.ndarray | None:
+    array = read()
+    return _aligned(array) if _is_shared(array) else None
+
+
+def _is_shared(array: np.ndarray) -> bool:
+    """Whether a tensor shares the memory of a copy: TensorFlow would copy a large one twice, and keep both memories."""
+    is_plain = array.dtype.kind in "fiu" and array.dtype.isnative
+    return is_plain and array.nbytes >= _LARGE and keras.backend.backend() == "tensorflow"
+
+
+def _tensor(copy: np.ndarray) -> Any:
     import tensorflow as tf
 
-    return tf.experimental.dlpack.from_dlpack(_aligned(array).__dlpack__())
+    return tf.experimental.dlpack.from_dlpack(copy.__dlpack__())
 
 
 def _aligned(array: np.ndarray) -> np.ndarray:

@@ -98,6 +98,8 @@ class AuthorFrames:
         for new in stack[len(known) :]:
             self._enter(new)
         for place, each in enumerate(known):
+            if not each.is_of_author:
+                continue
             child = known[place + 1].number if place + 1 < len(known) else self._next()
             lasti = each.frame.f_lasti
             if lasti < each.lasti or (lasti == each.lasti and child != each.child):
@@ -134,7 +136,7 @@ class AuthorFrames:
     def _note_variables(self, seen: _Seen) -> None:
         """Note what the variables of a frame of the author's hold when it comes to another line."""
         line = seen.frame.f_lineno
-        if line == seen.line or not seen.is_of_author:
+        if line == seen.line:
             return
         seen.line = line
         for name, node in _held(seen.frame, seen.frame.f_code.co_varnames):
