@@ -8,9 +8,10 @@ import pytest
 from keras import ops
 
 from dlbridge import frameworks
-from dlbridge.errors import UnsupportedOpError
+from dlbridge.errors import DlbridgeWarning, UnsupportedOpError
 from dlbridge.frameworks.keras.building import Builder
 from dlbridge.frameworks.keras.size_questions import UnknownSizeError
+from dlbridge.ops import traits
 from dlbridge.passes.sizes import Size
 from tests.helpers.keras_reading import error
 
@@ -77,3 +78,18 @@ def test_a_constant_is_never_made_of_a_prime():
     with pytest.raises(UnknownSizeError, match="a constant of a size"):
         build.constant(np.asarray([0.0, float(int(size))]))
     assert build.constant(np.asarray([0.0, 512.0])).is_initializer()
+
+
+def test_an_axis_that_squeeze_takes_away_for_some_sizes_alone_is_told():
+    given = keras.Input((3, 1), name="x")
+    net = keras.Model(given, keras.layers.Dense(2)(ops.squeeze(given)))
+    with pytest.warns(DlbridgeWarning, match="squeeze takes the axis 'batch' away too where it is 1"):
+        model = read(net)
+    assert [c.text for c in traits.constraints(model.graph)] == ["batch >= 2"]
+
+
+def test_squeeze_of_axes_by_their_numbers_is_right_for_all_sizes(recwarn):
+    given = keras.Input((3, 1), name="x")
+    model = read(keras.Model(given, ops.squeeze(given, -1)))
+    assert not [w for w in recwarn if issubclass(w.category, DlbridgeWarning)]
+    assert not traits.constraints(model.graph)
