@@ -142,6 +142,7 @@ _JSON: dict[str, tuple[type, type]] = {
     traits.CALLS: (dict, int),
     traits.BLOCKS: (dict, str),
     traits.PORTS: (dict, str),
+    traits.KEYS: (list, str),
     traits.INIT: (dict, object),
 }
 

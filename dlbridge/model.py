@@ -97,6 +97,12 @@ class Model:
     def outputs(self) -> list[ir.Value]:
         return list(self.graph.outputs)
 
+    def in_order(self, made: Any) -> list[Any]:
+        """What a call of a live form of the model returns, as a list in the order of the outputs."""
+        if isinstance(made, Mapping):
+            return [made[key] for key in traits.output_keys(self.graph) or made]
+        return list(made) if isinstance(made, (list, tuple)) else [made]
+
     @property
     def parameters(self) -> list[ir.Value]:
         """The trained weights (``traits.kind`` 'parameter')."""

@@ -48,6 +48,10 @@ def rename(model: Model, names: Mapping[str, str]) -> None:
         raise SignatureError(f"a weight of the model is called '{name}'", where=model.name)
     inputs = {str(v.name): names.get(str(v.name), str(v.name)) for v in model.inputs}
     outputs = {str(v.name): names.get(str(v.name), str(v.name)) for v in model.outputs}
+    keys = traits.output_keys(model.graph)
+    if keys is not None:
+        pairs = zip(model.outputs, keys, strict=True)
+        traits.set_output_keys(model.graph, [names.get(str(value.name), key) for value, key in pairs])
     for old, new in names.items():
         values[old].name = new
     traits.set_port_names(model.graph, {name: own for name, own in in_files.items() if name not in names})

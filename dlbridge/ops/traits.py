@@ -86,6 +86,8 @@ SEED = "dlbridge.seed"
 CONSTRAINTS = METADATA_KEY
 #: JSON {name of an input or output: its name in the ONNX file that the model was read from}, where that is another.
 PORTS = "dlbridge.ports"
+#: JSON list of the keys under which the model returns its outputs, in a dict; one for each output, in their order.
+KEYS = "dlbridge.keys"
 #: JSON of the special tokens of a model that generates, as ``dlbridge.decoding.Settings`` reads it.
 GENERATION = decoding.METADATA_KEY
 
@@ -234,6 +236,18 @@ def set_port_names(graph: ir.Graph, names: Mapping[str, str]) -> None:
     graph.metadata_props.pop(PORTS, None)
     if names:
         graph.metadata_props[PORTS] = json.dumps(dict(names))
+
+
+def output_keys(graph: ir.Graph) -> list[str] | None:
+    """The keys of the dict that the model returns, in the order of the outputs; None where it returns no dict."""
+    keys = _loaded(graph, KEYS, None)
+    return keys if keys is not None and len(set(keys)) == len(graph.outputs) == len(keys) else None
+
+
+def set_output_keys(graph: ir.Graph, keys: Sequence[str] | None) -> None:
+    graph.metadata_props.pop(KEYS, None)
+    if keys:
+        graph.metadata_props[KEYS] = json.dumps(list(keys))
 
 
 def initializer_spec(value: ir.Value) -> dict[str, Any] | None:

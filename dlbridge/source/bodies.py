@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from dlbridge.source.code import Arguments, Code
 from dlbridge.source.definitions import Definition, Member, OptionalSteps, Written
-from dlbridge.source.expr import Attr, Call, Const, Expr, Keyword, Lit, Name, Val, Var
+from dlbridge.source.expr import Attr, Call, Const, Dict, Expr, Keyword, Lit, Name, Val, Var
 from dlbridge.source.expr_printer import text_of
 from dlbridge.source.statements import Assign, Return, Statement, target, variables
 
@@ -119,11 +119,13 @@ def plain_assignments(written: Written, names: Mapping[ir.Value, str]) -> list[S
     return assignments(Definition("", written), names, lambda v: Var(names[v]), {})
 
 
-def returned(values: Sequence[ir.Value | Code], name: NameOf) -> Expr:
-    """What a body returns; ``None`` where that is nothing."""
+def returned(values: Sequence[ir.Value | Code], name: NameOf, keys: Sequence[str] | None = None) -> Expr:
+    """What a body returns, as a dict if there are keys; ``None`` where that is nothing."""
     found = tuple(plain(v, name) if isinstance(v, Expr) else name(v) for v in values)
     if not found:
         return Const(None)
+    if keys is not None:
+        return Dict(tuple(map(Const, keys)), found)
     return found[0] if len(found) == 1 else Arguments(found)
 
 

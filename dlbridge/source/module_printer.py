@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
+from dlbridge.ops import traits
 from dlbridge.source import printing
 from dlbridge.source.blocks import is_weight
 from dlbridge.source.bodies import assignments, merge_return, plain, returned, split_parameters
@@ -90,7 +91,7 @@ def _call(writer: ModuleWriter, definition: Definition, is_root: bool) -> Def:
     lines = assignments(definition, names, name, in_lines, in_class=True, identity=dialect.identity)
     results = writer.returned if is_root else written.block.outputs
     arrays = [dialect.read_weights(Val(v)) if isinstance(v, ir.Value) and is_weight(v) else v for v in results]
-    lines.append(Return(returned(arrays, name)))
+    lines.append(Return(returned(arrays, name, traits.output_keys(writer.model.graph) if is_root else None)))
     # Layers that get a second place may get it here, as children that no line calls.
     attached = [path for path, _ in writer.joined if path not in writer.weights]
     members = [member.name for member in written.members]

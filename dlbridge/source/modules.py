@@ -236,7 +236,7 @@ class ModuleWriter(ModuleWeights):
         """Whether a block is modules named 0, 1, 2, ... each of which reads the one before it: ``nn.Sequential``."""
         if len(block.inputs) != 1 or len(block.outputs) != 1:
             return False
-        if not block.path and self.returned != block.outputs:
+        if not block.path and (self.returned != block.outputs or traits.output_keys(self.model.graph) is not None):
             return False
         current = block.inputs[0]
         for index, step in enumerate(block.steps):

@@ -79,6 +79,10 @@ class Source:
         """The array of one weight, by framework key."""
         return self.weights[key].read(self.model.weights)
 
+    def in_order(self, made: Any) -> list[Any]:
+        """What a call of the live model returns, as a list in the order of the outputs."""
+        return self.model.in_order(made)
+
     def require_inputs(self, given: Mapping[str, np.ndarray]) -> None:
         """Check that there is an array for each input.
 

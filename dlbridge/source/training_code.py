@@ -39,7 +39,7 @@ class TrainingPrinter:
         if why is not None:
             return instead(why)
         inputs = [identifier(value.name or "x") for value in model.inputs]
-        loop = Loop(spec, inputs, model.outputs, self.taken)
+        loop = Loop(spec, inputs, model, self.taken)
         return [*loop.head(self.has_loop), *self.lines(loop)]
 
 

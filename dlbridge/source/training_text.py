@@ -7,8 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import onnx_ir as ir
-
+from dlbridge.model import Model
+from dlbridge.ops import traits
 from dlbridge.source.code import literal_text as text
 from dlbridge.source.names import argument_names
 
@@ -33,7 +33,7 @@ class Loop:
     Args:
         spec: The specification.
         inputs: The names of the model's inputs.
-        outputs: The model's outputs.
+        model: The model.
         taken: Names that the function's own lines use.
 
     Attributes:
@@ -42,17 +42,23 @@ class Loop:
         loss: The loss.
         outputs: The model's outputs.
         output: The one that the loss reads.
+        key: The key under which the model returns it, as code; None where it returns no dict.
         place: What takes it from the outputs: ``"[1]"``; empty where there is one output.
         kept: How many rows are trained on, as code.
     """
 
-    def __init__(self, spec: Any, inputs: Sequence[str], outputs: Sequence[ir.Value], taken: Sequence[str]) -> None:
+    def __init__(self, spec: Any, inputs: Sequence[str], model: Model, taken: Sequence[str]) -> None:
         self.spec = spec
-        self.outputs = outputs
+        self.outputs, keys = model.outputs, traits.output_keys(model.graph)
         self.loss = spec.losses[0]
         *self.names, self.target = argument_names([*inputs, self.loss.target or "label"], taken)
-        self.output = next(value for value in outputs if self.loss.of in (None, value.name))
-        self.place = f"[{list(outputs).index(self.output)}]" if len(outputs) > 1 else ""
+        self.output = next(value for value in self.outputs if self.loss.of in (None, value.name))
+        number = self.outputs.index(self.output)
+        self.key = None if keys is None else text(keys[number])
+        if self.key is not None:
+            self.place = f"[{self.key}]"
+        else:
+            self.place = f"[{number}]" if len(self.outputs) > 1 else ""
         self.kept = "kept" if spec.validation_split else f"len({self.target})"
 
     @property

@@ -73,7 +73,7 @@ def _exported(live: keras.Model, model: Model, large: list[Any], opset: int) -> 
         with keras.StatelessScope(state_mapping=state):
             out = live(given if len(given) > 1 else given[0], training=False)
         # an output that is an input, or another output, would have no name of its own
-        return [tf.identity(v) for v in (out if isinstance(out, (list, tuple)) else [out])]
+        return [tf.identity(v) for v in model.in_order(out)]
 
     return converted(lambda: tf2onnx.convert.from_function(call, [*specs, *weights], opset=opset))
 

@@ -16,6 +16,7 @@ from dlbridge.frameworks.keras.lists import list_of
 from dlbridge.frameworks.keras.names import NETWORK, layer_name
 from dlbridge.frameworks.keras.rules import KERAS_DTYPES
 from dlbridge.frameworks.keras.training_code import printer
+from dlbridge.ops import traits
 from dlbridge.source import printing
 from dlbridge.source.blocks import Block
 from dlbridge.source.bodies import assignments, made_members, merge_return, plain, returned, split_parameters
@@ -141,7 +142,7 @@ def _build_model(writer: KerasWriter, root: Definition) -> Def:
         outputs: Expr = Var("outputs")
     else:
         lines += _statements(writer, root, names, {}, frozenset(names.values()))
-        outputs = returned(writer.returned, _namer(writer, root, names))
+        outputs = returned(writer.returned, _namer(writer, root, names), traits.output_keys(writer.model.graph))
         *lines, last = layer_loops(roll_steps([*lines, Return(outputs)]))
         assert isinstance(last, Return)
         outputs = last.value
@@ -247,7 +248,8 @@ def _call(writer: KerasWriter, definition: Definition, names: dict[ir.Value, str
     _, in_lines = split_parameters(definition)
     lines = _statements(writer, definition, names, in_lines, frozenset(inputs) if is_root else frozenset())
     results = writer.returned if is_root else written.block.outputs
-    lines.append(Return(returned(results, _namer(writer, definition, names))))
+    keys = traits.output_keys(writer.model.graph) if is_root else None
+    lines.append(Return(returned(results, _namer(writer, definition, names), keys)))
     if as_list:
         lines.insert(0, Assign(variables(inputs), Var("inputs")))
     given = ("inputs",) if as_list else inputs or ("inputs=None",)

@@ -120,6 +120,7 @@ def _read(
         lines = [f"  {where or live.name}: {what}" for where, what in reader.troubles]
         raise UnsupportedOpError("these layers and operations cannot be read:\n" + "\n".join(lines), where=live.name)
     _set_outputs(build, result, _output_names(graph, result, "_" if options.task is None else "."))
+    traits.set_output_keys(build.graph, _output_keys(result))
     if isinstance(live, generation.Decoder):
         build.blocks[""] = type(live.causal_lm).__name__
         traits.set_constraints(build.graph, live.constraints)
@@ -373,6 +374,14 @@ def _output_names(graph: Any, result: Any, joint: str) -> list[str]:
     if graph is not None:
         return [path_part(t._keras_history.operation.name) for t in tree.flatten(graph._outputs_struct)]
     return ["output" if len(paths) == 1 else f"output_{i}" for i, _ in enumerate(paths)]
+
+
+def _output_keys(result: Any) -> list[str] | None:
+    """The keys of a dict that a model returns, each with a tensor, in the order in which Keras lists its values."""
+    if not isinstance(result, dict) or any(value is None or tree.is_nested(value) for value in result.values()):
+        return None
+    keys = [path[0] for path, _ in tree.flatten_with_path(result)]
+    return keys if all(isinstance(key, str) for key in keys) else None
 
 
 def _flat(result: Any) -> list[Any]:

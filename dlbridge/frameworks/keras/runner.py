@@ -205,8 +205,7 @@ def _call(live: keras.Model, tensors: Mapping[str, Any], call: Callable[[Any], A
     source: Source = live.dlbridge_source
     given = [tensors[n] for n in source.inputs]
     with policy(source):
-        out = call(argument(given))
-    return list(out) if isinstance(out, (list, tuple)) else [out]
+        return source.in_order(call(argument(given)))
 
 
 def weights(live: keras.Model) -> dict[str, np.ndarray]:

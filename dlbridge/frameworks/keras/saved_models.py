@@ -39,9 +39,8 @@ def export(source: Source, folder: Path, *, frozen: bool = False) -> None:
     def serve(**given: Any) -> dict[str, Any]:
         inputs = [given[name] for name in source.inputs]
         out = live(runner.argument(inputs), training=False)
-        results = out if isinstance(out, (list, tuple)) else [out]
         # an output that is an input, or another output, would have no name of its own
-        return {name: tf.identity(value) for name, value in zip(source.outputs, results, strict=True)}
+        return {name: tf.identity(value) for name, value in zip(source.outputs, source.in_order(out), strict=True)}
 
     specs = {str(v.name): tensor_spec(v, v.name) for v in source.model.graph.inputs if v.name in source.inputs}
     module = tf.Module()

@@ -15,6 +15,7 @@ from dlbridge.frameworks.keras.optimizers import Optimizer
 from dlbridge.frameworks.keras.runner import float_type, load, trainable_variables, weights
 from dlbridge.frameworks.keras.writer import write
 from dlbridge.model import Model
+from dlbridge.ops import traits
 from dlbridge.source import trained
 from dlbridge.source.devices import device_number
 
@@ -135,6 +136,12 @@ def _device(name: str | None) -> str | None:
     return found
 
 
+def _outputs(model: keras.Model) -> list[Any]:
+    """The outputs in the order of the neutral model; Keras lists those of a dict in the order of their keys."""
+    keys = traits.output_keys(model.dlbridge_source.model.graph)
+    return model.outputs if keys is None else [dict(zip(sorted(keys), model.outputs, strict=True))[key] for key in keys]
+
+
 class _Fitted(keras.Model):
     """A model with the losses and metrics of a task, as Keras' ``fit`` and ``evaluate`` call them."""
 
@@ -142,7 +149,7 @@ class _Fitted(keras.Model):
         super().__init__(name="training", autocast=False)  # the model inside has types of its own
         self.model, self.task = model, task
         self.own = {id(loss): losses.own(loss) for loss in task.losses}
-        self.totals = _Totals(task, [tuple(output.shape) for output in model.outputs])
+        self.totals = _Totals(task, [tuple(output.shape) for output in _outputs(model)])
         self._variables_that_train = variables
         #: The loss of the latest batch, where somebody listens.
         self.latest = keras.Variable(0.0, dtype="float64", trainable=False) if task.running.on_step else None
@@ -157,7 +164,7 @@ class _Fitted(keras.Model):
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Any:
-        outputs = list(y_pred) if isinstance(y_pred, (list, tuple)) else [y_pred]
+        outputs = self.model.dlbridge_source.in_order(y_pred)
         targets, rest = y[: len(self.task.losses)], list(y[len(self.task.losses) :])
         part = None if self.task.running.group is None else rest.pop()[0]
         rows = [

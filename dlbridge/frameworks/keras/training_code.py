@@ -43,12 +43,15 @@ def _lines(loop: Loop, *, eagerly: bool) -> list[str]:
     given = names[0] if len(names) == 1 else f"[{', '.join(names)}]"
     loss, metrics = _loss(formula, read), [_metric(name, formula, read) for name in shown_metrics(spec)]
     shown = f"[{', '.join(metrics)}]"
-    if len(outputs) > 1:
+    target = loop.target
+    if loop.key is not None:
+        loss, shown, target = (f"{{{loop.key}: {what}}}" for what in (loss, shown, target))
+    elif len(outputs) > 1:
         loss = f"[{', '.join(loss if v is read else 'None' for v in outputs)}]"
         shown = f"[{', '.join(shown if v is read else 'None' for v in outputs)}]"
     shown = f", metrics={shown}" if metrics else ""
     how = ", run_eagerly=True" if eagerly else ""
-    fit = [given, loop.target, f"epochs={spec.epochs}"]
+    fit = [given, target, f"epochs={spec.epochs}"]
     fit += [f"batch_size={spec.batch_size}"] if spec.batch_size != 32 else []
     fit += [f"validation_split={text(spec.validation_split)}"] if spec.validation_split else []
     fit += ["shuffle=False"] if not spec.shuffle else []

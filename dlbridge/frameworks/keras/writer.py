@@ -293,7 +293,8 @@ class KerasWriter(KerasWeights):
             if emit.layer is not None and self._is_shared(step):
                 return None  # Sequential holds a layer once
             current = step.outputs[0]
-        return self.root.steps if self.returned == [current] and self.root.steps else None  # type: ignore[return-value]
+        is_only = self.returned == [current] and traits.output_keys(self.model.graph) is None
+        return self.root.steps if is_only and self.root.steps else None  # type: ignore[return-value]
 
     def _layer_path(self, node: ir.Node) -> str:
         """The name of the layer that a node calls: two calls of one layer share it."""

@@ -145,18 +145,17 @@ def run(live: nnx.Module, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndar
     with wide():
         call = _call if any(is_op(node, *_RANDOM) for node in source.model.graph.all_nodes()) else _compiled
         out = call(live, *(jnp.asarray(inputs[n]) for n in source.inputs))
-        return {n: np.asarray(v) for n, v in zip(source.outputs, _listed(out), strict=True)}
+        return {n: np.asarray(v) for n, v in zip(source.outputs, _listed(source, out), strict=True)}
 
 
 def exact(live: nnx.Module) -> Exact:
     """Runs the live module in float64; it stays as it is."""
     source = source_of(live)
-    return Exact(lambda values: _listed(live(*values)), source.inputs, source.outputs)
+    return Exact(lambda values: _listed(source, live(*values)), source.inputs, source.outputs)
 
 
-def _listed(out: Any) -> list[Any]:
-    values = out if isinstance(out, (tuple, list)) else (out,)
-    return [value[...] if isinstance(value, nnx.Variable) else value for value in values]
+def _listed(source: Source, out: Any) -> list[Any]:
+    return [value[...] if isinstance(value, nnx.Variable) else value for value in source.in_order(out)]
 
 
 def weights(live: nnx.Module) -> dict[str, np.ndarray]:

@@ -98,8 +98,7 @@ class Trainer:
 
     def _loss(self, module: nnx.Module, inputs: list[Any], targets: list[Any], rows: list[Any]) -> tuple[Any, Any]:
         """The losses, with what is added to them for weights, and the sums of the metrics."""
-        out = module(*inputs)
-        outputs = out if isinstance(out, (tuple, list)) else (out,)
+        outputs = self.source.in_order(module(*inputs))
         value = self.task.loss(outputs, targets, rows, OPS, lambda loss: None)
         for key, regularized in self.regularized.items():
             value = value + regularized.added(lookup(module, key)[...], OPS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,6 +33,16 @@ def output_names(program: ExportedProgram, count: int) -> list[str]:
         paths = [str(i) for i in range(count)] if count > 1 else [""]
     names = [f"output_{path}" if path[:1].isdigit() else path for path in paths]
     return [name or "output" for name in names]
+
+
+def output_keys(program: ExportedProgram) -> list[str] | None:
+    """The keys of the dict that a program returns, where each has a tensor; None where it returns something else."""
+    signature = program.module_call_graph[0].signature
+    if signature is None or signature.out_spec.type not in (dict, OrderedDict):
+        return None
+    keys = list(signature.out_spec.context)
+    is_flat = all(child.is_leaf() for child in signature.out_spec.children())
+    return keys if is_flat and all(isinstance(key, str) for key in keys) else None
 
 
 def _paths(spec: Any, prefix: str) -> list[str]:

@@ -99,8 +99,7 @@ def _call(live: torch.nn.Module, inputs: Mapping[str, np.ndarray]) -> dict[str, 
     source: Source = live.dlbridge_source  # type: ignore[assignment]
     device = next((p.device for p in live.parameters()), torch.device("cpu"))
     out = live(*(to_tensor(inputs[n]).to(device) for n in source.inputs))
-    values = out if isinstance(out, tuple) else (out,)
-    return {n: to_array(v) for n, v in zip(source.outputs, values, strict=True)}
+    return {n: to_array(v) for n, v in zip(source.outputs, source.in_order(out), strict=True)}
 
 
 def weights(live: torch.nn.Module) -> dict[str, np.ndarray]:

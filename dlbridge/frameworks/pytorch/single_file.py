@@ -39,8 +39,7 @@ def save(source: Source, path: Path, where: str) -> None:
     tensors = [runner.to_tensor(arrays[name]) for name in source.inputs]
     with torch.inference_mode():
         out = again(*tensors)
-    values = out if isinstance(out, tuple) else (out,)
-    found = {name: to_array(value) for name, value in zip(source.outputs, values, strict=True)}
+    found = {name: to_array(value) for name, value in zip(source.outputs, source.in_order(out), strict=True)}
     single_file.compare(runner.run(live, arrays), found, where)
 
 

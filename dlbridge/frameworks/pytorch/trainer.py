@@ -121,8 +121,7 @@ class Trainer:
         return to_tensor(array).to(self.device)
 
     def _forward(self, batch: Any) -> Tensors:
-        out = self.called(*(batch.inputs[name] for name in self.source.inputs))
-        return out if isinstance(out, tuple) else (out,)
+        return tuple(self.source.in_order(self.called(*(batch.inputs[name] for name in self.source.inputs))))
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, dict[str, np.ndarray]], int]:
         arrays = {k: a.copy() for k, a in weights(self.module).items()}

@@ -46,7 +46,10 @@ def _lines(loop: Loop) -> list[str]:
     output = "output"
     if len(outputs) > 1:
         output = Names(*_VARIABLES, *loop.arguments).fresh(identifier(read.name or output))
-    targets = ", ".join(output if v is read else "_" for v in outputs)
+    if loop.key is None:
+        targets, taken = ", ".join(output if v is read else "_" for v in outputs), ""
+    else:
+        targets, taken = output, loop.place
     compared = _compared(loss.op, output, f"{target}[rows]", list(read.shape or ()))
     metrics = {name: _metric(name, loss, *compared) for name in shown_metrics(spec)}
     shown = ["loss"] if spec.validation_split else ["loss", *metrics]
@@ -57,7 +60,7 @@ def _lines(loop: Loop) -> list[str]:
         *(["        model.train()"] if spec.validation_split else ()),
         f"        for rows in torch.{'randperm' if spec.shuffle else 'arange'}({loop.kept}).split(batch_size):",
         "            optimizer.zero_grad()",
-        f"            {targets} = model({rows_of(names, 'rows')})",
+        f"            {targets} = model({rows_of(names, 'rows')}){taken}",
         f"            loss = {_LOSSES.printed(loss, *compared)}",
         "            loss.backward()",
         "            optimizer.step()",
