@@ -23,7 +23,7 @@ def classes(tensor: Tensor, count: int, labels: list[str] | None, where: str) ->
     Raises:
         ServingError: When the output has no classes.
     """
-    if tensor.datatype == "BYTES" or not tensor.shape:
+    if tensor.datatype == "BYTES" or not tensor.shape or not tensor.shape[-1]:
         raise ServingError(f"{tensor.datatype}{list(tensor.shape)} has no classes", where=where)
     scores = to_array(tensor).astype(np.float64)
     count = min(count, scores.shape[-1])

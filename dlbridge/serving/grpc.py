@@ -25,16 +25,16 @@ from dlbridge.serving.problems import ServingError, Status
 from dlbridge.serving.requests import InferRequest, InferResponse, Wanted
 from dlbridge.serving.service import Service
 from dlbridge.serving.shared_memory import SharedMemory
-from dlbridge.serving.tensors import Tensor, join_strings
+from dlbridge.serving.tensors import Tensor, in_range, join_strings
 from dlbridge.serving.token import Token
 
 SERVICE = "GRPCInferenceService"
-#: Datatype -> the field of ``InferTensorContents`` that holds its elements, and their numpy dtype.
+#: Datatype -> the field of ``InferTensorContents`` that holds its elements, and the numpy dtype of that field.
 _CONTENTS: dict[str, tuple[str, str]] = {
     "BOOL": ("bool_contents", "bool"),
-    **{f"INT{bits}": ("int_contents", f"int{bits}") for bits in (8, 16, 32)},
+    **{f"INT{bits}": ("int_contents", "int32") for bits in (8, 16, 32)},
     "INT64": ("int64_contents", "int64"),
-    **{f"UINT{bits}": ("uint_contents", f"uint{bits}") for bits in (8, 16, 32)},
+    **{f"UINT{bits}": ("uint_contents", "uint32") for bits in (8, 16, 32)},
     "UINT64": ("uint64_contents", "uint64"),
     "FP32": ("fp32_contents", "float32"),
     "FP64": ("fp64_contents", "float64"),
@@ -271,10 +271,10 @@ def _contents(entry: Any, where: str) -> bytes:
     if entry.datatype not in _CONTENTS:
         raise ServingError(f"{entry.datatype} is given as raw contents alone", where=where)
     field, dtype = _CONTENTS[entry.datatype]
-    try:
-        return np.array(getattr(entry.contents, field), dtype=dtype).tobytes()
-    except OverflowError as error:
-        raise ServingError(f"a number is out of the range of {entry.datatype}: {error}", where=where) from None
+    other = next((found.name for found, _ in entry.contents.ListFields() if found.name != field), None)
+    if other is not None:
+        raise ServingError(f"its elements are in {other}, those of {entry.datatype} go into {field}", where=where)
+    return in_range(np.array(getattr(entry.contents, field), dtype), entry.datatype, where).tobytes()
 
 
 def _values(parameters: Any) -> dict[str, Any]:

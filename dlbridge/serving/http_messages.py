@@ -188,7 +188,7 @@ def parameters_of(entry: Mapping[str, Any], what: str) -> dict[str, Any]:
 
 def _number(parameters: Mapping[str, Any], name: str) -> int:
     value = parameters.get(name, 0)
-    check(isinstance(value, int) and value >= 0, f"the parameter '{name}' is no number from 0")
+    check(type(value) is int and value >= 0, f"the parameter '{name}' is no number from 0")
     return int(value)
 
 

@@ -17,6 +17,11 @@ from dlbridge.repository.datatypes import KINDS, OF_NUMPY
 from dlbridge.serving.problems import ServingError
 
 _LENGTH = struct.Struct("<I")
+#: Bytes that numpy can count.
+_MOST_BYTES = (1 << 63) - 1
+#: What elements of JSON are, by the kind of array that numpy makes of them.
+_KINDS_IN_WORDS = {"b": "booleans", "i": "whole numbers", "u": "whole numbers", "f": "floating-point numbers"}
+_KINDS_IN_WORDS |= {"U": "strings", "O": "not of one kind, or null"}
 Buffer = bytes | bytearray | memoryview
 
 
@@ -34,9 +39,18 @@ class Tensor(NamedTuple):
     data: Buffer
 
 
-def datatype_of(dtype: np.dtype) -> str:
-    """The protocol's name of a numpy dtype."""
-    return OF_NUMPY[dtype.name]
+def datatype_of(dtype: np.dtype, where: str | None = None) -> str:
+    """The protocol's name of a numpy dtype.
+
+    Raises:
+        ServingError: When it has none (``float8_e4m3fn``).
+    """
+    name = OF_NUMPY.get(dtype.name)
+    if name is None:
+        raise ServingError(
+            f"the protocol has no datatype for {dtype.name}", where=where, hint="put a Cast into the model"
+        )
+    return name
 
 
 def item_size(datatype: str) -> int:
@@ -53,9 +67,11 @@ def check_size(tensor: Tensor, where: str) -> None:
     """Check that a tensor has as many elements as its shape says.
 
     Raises:
-        ServingError: When it has more or fewer.
+        ServingError: When it has more or fewer, or no array can have such a shape.
     """
     count = math.prod(tensor.shape)
+    if math.prod(filter(None, tensor.shape)) * max(item_size(tensor.datatype), 8) > _MOST_BYTES:
+        raise ServingError(f"no tensor can have the shape {list(tensor.shape)}", where=where)
     if tensor.datatype == "BYTES":
         found = sum(1 for _ in strings(tensor.data, where))
         if found != count:
@@ -125,7 +141,6 @@ def from_json(datatype: str, shape: tuple[int, ...], values: Any, where: str) ->
         raise ServingError(f"{datatype} cannot be given as JSON", where=where, hint="use the binary tensor extension")
     if datatype == "BYTES":
         return _strings_from_json(shape, values, where)
-    dtype = KINDS[datatype][0]
     try:
         array = np.asarray(values)
     except (ValueError, OverflowError) as error:
@@ -135,18 +150,40 @@ def from_json(datatype: str, shape: tuple[int, ...], values: Any, where: str) ->
         raise ServingError(f"shape {list(shape)} wants {count} elements, {array.size} came", where=where)
     if array.size == 0:
         return Tensor(datatype, shape, b"")
-    _check_kind(array, datatype, where)
-    with np.errstate(all="ignore"):
-        cast = array.astype(dtype)
-    if array.dtype.kind in "iu" and not np.array_equal(cast, array) and dtype is not None and dtype.kind in "biu":
-        raise ServingError(f"a number is out of the range of {datatype}", where=where)
-    return Tensor(datatype, shape, cast.tobytes())
-
-
-def _check_kind(array: np.ndarray, datatype: str, where: str) -> None:
+    if array.dtype.kind == "f" and datatype in ("INT64", "UINT64"):
+        array = _whole_numbers(values, array)
     allowed = {"BOOL": "b", "FP32": "iuf", "FP64": "iuf"}.get(datatype, "iu")
     if array.dtype.kind not in allowed:
-        raise ServingError(f"its data are {array.dtype}, not {datatype}", where=where)
+        raise ServingError(f"its data are {_KINDS_IN_WORDS[array.dtype.kind]}, not {datatype}", where=where)
+    return Tensor(datatype, shape, in_range(array, datatype, where).tobytes())
+
+
+def _whole_numbers(values: Any, rounded: np.ndarray) -> np.ndarray:
+    """Whole numbers that numpy has rounded to float64: some of them, not all, are above the largest of int64."""
+    exact = np.asarray(values, object)
+    if any(type(element) is not int for element in exact.reshape(-1)):
+        return rounded
+    try:
+        return exact.astype(np.uint64)
+    except OverflowError:  # others are negative: no type has them all
+        return rounded
+
+
+def in_range(array: np.ndarray, datatype: str, where: str) -> np.ndarray:
+    """Numbers in the type of a datatype.
+
+    Raises:
+        ServingError: When one is not in its range.
+    """
+    dtype = KINDS[datatype][0]
+    assert dtype is not None
+    with np.errstate(all="ignore"):
+        cast = array.astype(dtype)
+    is_whole = dtype.kind in "iu"
+    fits = np.array_equal(cast, array) if is_whole else np.array_equal(np.isinf(cast), np.isinf(array))
+    if not fits:
+        raise ServingError(f"a number is out of the range of {datatype}", where=where)
+    return cast
 
 
 def _strings_from_json(shape: tuple[int, ...], values: Any, where: str) -> Tensor:
@@ -169,7 +206,8 @@ def to_json(tensor: Tensor, where: str) -> list[Any]:
     """The elements as a flat list of JSON values.
 
     Raises:
-        ServingError: For ``FP16`` and ``BF16``, and for bytes that are no UTF-8: these have no JSON form.
+        ServingError: For ``FP16`` and ``BF16``, NaN and infinite numbers, and bytes that are no UTF-8: these have no
+            JSON form.
     """
     if tensor.datatype in ("FP16", "BF16"):
         raise ServingError(f"{tensor.datatype} has no JSON form", where=where, hint="ask for binary data")
@@ -178,7 +216,12 @@ def to_json(tensor: Tensor, where: str) -> list[Any]:
             return [bytes(element).decode() for element in strings(tensor.data)]
         except UnicodeDecodeError:
             raise ServingError("a string is no UTF-8", where=where, hint="ask for binary data") from None
-    return np.frombuffer(tensor.data, KINDS[tensor.datatype][0]).tolist()
+    array = np.frombuffer(tensor.data, KINDS[tensor.datatype][0])
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise ServingError(
+            "it holds NaN or an infinite number, which JSON has not", where=where, hint="ask for binary data"
+        )
+    return array.tolist()
 
 
 def to_array(tensor: Tensor) -> np.ndarray:
@@ -191,7 +234,10 @@ def to_array(tensor: Tensor) -> np.ndarray:
         import ml_dtypes
 
         dtype = np.dtype(ml_dtypes.bfloat16)
-    return np.frombuffer(tensor.data, dtype).reshape(tensor.shape)
+    array = np.frombuffer(tensor.data, dtype)
+    if dtype.kind == "b":
+        array = array.view(np.uint8) != 0  # a client's true may be any byte but 0; kernels count on 1
+    return array.reshape(tensor.shape)
 
 
 def from_array(array: np.ndarray) -> Tensor:

@@ -60,10 +60,11 @@ class Worker:
         try:
             session = load(order["file"], order["providers"], threads=order["threads"], cache=order["cache"])
             warm_up(session, order["warmup"])
+            described = signature(session)
         except DlbridgeError as error:
             self._send({"error": str(error)})
             return
-        self._send({"signature": signature(session), "providers": session.providers})
+        self._send({"signature": described, "providers": session.providers})
         gc.collect()
         gc.freeze()  # as in the server
         self._answer_all(session, order["instances"])
@@ -139,8 +140,13 @@ def signature(session: Session) -> dict[str, Any]:
 
 
 def _port(port: Port) -> list[Any]:
-    """[name, datatype, sizes], where a size that is free is its name, or -1."""
-    return [port.name, tensors.datatype_of(port.dtype), [-1 if s is None else s for s in port.shape]]
+    """[name, datatype, sizes], where a size that is free is its name, or -1.
+
+    Raises:
+        ServingError: When the protocol has no datatype for it.
+    """
+    datatype = tensors.datatype_of(port.dtype, f"'{port.name}'")
+    return [port.name, datatype, [-1 if s is None else s for s in port.shape]]
 
 
 def warm_up(session: Session, samples: list[Mapping[str, Any]]) -> None:

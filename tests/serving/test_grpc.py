@@ -77,7 +77,15 @@ def test_what_is_wrong_with_a_request_is_said(channel):
     uneven.raw_input_contents.append(b"1")
     negative = request([[1, 2, 3]])
     negative.inputs[0].shape[0] = -1
+    misplaced = request([[1, 2, 3]], raw=False)
+    misplaced.inputs[0].datatype = "FP64"
+    outside = request([[1, 2, 3]], raw=False)
+    outside.inputs[0].ClearField("contents")
+    outside.inputs[0].datatype = "UINT8"
+    outside.inputs[0].contents.uint_contents.extend([256, 1, 2])
     for message, code, word in [
+        (misplaced, "INVALID_ARGUMENT", "in fp32_contents, those of FP64 go into fp64_contents"),
+        (outside, "INVALID_ARGUMENT", "out of the range of UINT8"),
         (request([[1, 2, 3]], "nope"), "NOT_FOUND", "no model 'nope'"),
         (request([[1, 2, 3]], model_version="9"), "NOT_FOUND", "version 9"),
         (request([[1, 2]]), "INVALID_ARGUMENT", "takes the shape"),

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from dlbridge.repository.datatypes import CONFIG_TYPES
-from dlbridge.serving import frames, tensors
+from dlbridge.runtime.values import DTYPES
+from dlbridge.serving import classification, frames, tensors
 from dlbridge.serving.problems import ServingError
 from dlbridge.serving.tensors import Tensor
 
@@ -67,7 +68,16 @@ def test_json_makes_a_whole_tensor_or_an_error(datatype, shape, data):
 
 
 @pytest.mark.parametrize(
-    ("datatype", "data"), [("INT8", [200]), ("UINT8", [-1]), ("INT32", [1.5]), ("BOOL", [1]), ("FP32", [True])]
+    ("datatype", "data"),
+    [
+        ("INT8", [200]),
+        ("UINT8", [-1]),
+        ("INT32", [1.5]),
+        ("BOOL", [1]),
+        ("FP32", [True]),
+        ("FP32", [1e39]),
+        ("INT64", [2**63]),
+    ],
 )
 def test_numbers_that_would_change_are_refused(datatype, data):
     with pytest.raises(ServingError):
@@ -86,3 +96,38 @@ def test_frames_come_out_whole_however_they_are_cut(entries, data):
     for header, payload in found:
         again = list(frames.tensors(header["of"], payload))
         assert [(n, t.shape, bytes(t.data)) for n, t in again] == [(n, t.shape, bytes(t.data)) for n, t in named]
+
+
+def test_whole_numbers_of_all_sizes_come_as_they_are():
+    """numpy makes float64 of some above the largest of int64 beside others."""
+    for datatype, data in (("UINT64", [2**64 - 1, 0]), ("INT64", [2**63 - 1, -(2**63)])):
+        assert tensors.to_json(tensors.from_json(datatype, (2,), data, "x"), "x") == data
+    for datatype, data in (("INT64", [2**63, 1]), ("INT64", [2**63, -1]), ("UINT64", [2**63, -1]), ("INT64", [1.0, 2])):
+        with pytest.raises(ServingError, match=r"range|floating"):
+            tensors.from_json(datatype, (2,), data, "x")
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+def test_what_json_has_no_number_for_is_no_null(number):
+    for dtype in (np.float32, np.float64):
+        with pytest.raises(ServingError, match="NaN or an infinite number"):
+            tensors.to_json(tensors.from_array(np.array([1, number], dtype)), "x")
+
+
+def test_any_byte_but_zero_is_true():
+    assert tensors.to_array(Tensor("BOOL", (3,), b"\x02\x00\x01")).tobytes() == b"\x01\x00\x01"
+
+
+def test_a_shape_that_no_array_has_is_refused():
+    with pytest.raises(ServingError, match="no tensor can have"):
+        tensors.check_size(Tensor("FP32", (2**62, 0), b""), "x")
+
+
+def test_a_type_without_a_name_in_the_protocol_is_told():
+    with pytest.raises(ServingError, match="no datatype for float8_e4m3fn"):
+        tensors.datatype_of(DTYPES["float8e4m3fn"], "x")
+
+
+def test_an_output_without_classes_is_told():
+    with pytest.raises(ServingError, match="has no classes"):
+        classification.classes(Tensor("FP32", (2, 0), b""), 1, None, "m")
