@@ -18,8 +18,9 @@ from dlbridge.serving.tensors import join_rows, split_rows
 
 #: Runs that are sent beyond those that a worker is at, so that it need not wait for the next.
 _AHEAD = 1
-#: Of a model without dynamic batching: requests an instance may have before it, which go to it in one frame.
-_AHEAD_ALONE = 8
+#: The same of a model without dynamic batching whose last run took less than so many ns, for each instance: they go to
+#: it in one frame. What a slow model has before it can neither be withdrawn nor go to another worker.
+_AHEAD_ALONE, _QUICK = 8, 1_000_000
 
 
 class Answer(NamedTuple):
@@ -74,11 +75,6 @@ class Pending:
         if not self.is_over:
             self.is_over = True
             self.finish(found)
-
-    def withdraw(self) -> None:
-        """Let nobody wait for it: it is not run if it has not been sent yet."""
-        self.stop_timer()
-        self.is_over = True
 
     def stop_timer(self) -> None:
         if self.timer is not None:
@@ -149,8 +145,8 @@ class Scheduler:
         self._late: deque[Pending] = deque()
         self._delay = 1000 * batching.max_queue_delay_microseconds
         self._preferred = max(batching.preferred_batch_size, default=self._max_rows)
-        ahead = _AHEAD if self._is_batching else _AHEAD_ALONE * self._instances
-        self._free = self._slots = self._instances + ahead
+        self._ahead = _AHEAD
+        self._under_way = 0
         self._is_timer_set = False
         self._is_dispatch_due = False
 
@@ -159,7 +155,7 @@ class Scheduler:
     def connect(self, worker: WorkerProcess) -> None:
         """Send what waits to this worker from now on."""
         self._worker = worker
-        self._free = self._slots
+        self._under_way = 0
         self._dispatch()
 
     def disconnect(self) -> None:
@@ -180,7 +176,7 @@ class Scheduler:
     async def drain(self, seconds: float) -> None:
         """Wait until nothing is queued and nothing is under way, at most so long; then refuse what is left."""
         end = time.monotonic() + seconds
-        while (self.waiting or self._free < self._slots) and time.monotonic() < end:
+        while (self.waiting or self._under_way) and time.monotonic() < end:
             await asyncio.sleep(0.005)
         self.refuse_all(ServingError("the model is being unloaded", Status.UNAVAILABLE, retry_after=1.0))
 
@@ -220,11 +216,20 @@ class Scheduler:
         allowed = policy.allowed(timeout)
         if allowed:
             pending.timer = loop.call_later(allowed / 1e6, self._expire, pending, queue, policy)
-        if self._free > 0 and not self._is_dispatch_due:
+        if self._is_free and not self._is_dispatch_due:
             # not now: what else the sockets hold at this moment may go with it
             self._is_dispatch_due = True
             loop.call_soon(self._dispatch)
         return pending
+
+    def withdraw(self, pending: Pending) -> None:
+        """Let nobody wait for a request: it leaves its queue, and is not run if it has not been sent yet."""
+        pending.stop_timer()
+        is_waiting = not (pending.is_over or pending.sent)
+        pending.is_over = True
+        if is_waiting:
+            next(queue for queue in (*self._queues.values(), self._late) if pending in queue).remove(pending)
+            self._statistics.cancelled += 1
 
     def check_room(self) -> None:
         """Check that some queue has room.
@@ -252,15 +257,20 @@ class Scheduler:
         mean = self._statistics.compute_infer.ns / max(done.count, 1) / 1e9
         return min(max(mean * self.waiting / self._instances, 0.1), 30.0)
 
+    @property
+    def _is_free(self) -> bool:
+        """Whether the worker can be sent one run more."""
+        return self._under_way < self._instances + self._ahead
+
     def _dispatch(self) -> None:
         """Send what can be sent now."""
         self._is_dispatch_due = False
         runs: list[list[Pending]] = []
-        while self._worker is not None and self._free > 0:
+        while self._worker is not None and self._is_free:
             batch = self._next_batch()
             if not batch:
                 break
-            self._free -= 1
+            self._under_way += 1
             runs.append(batch)
         if runs:
             self._send(runs)
@@ -279,13 +289,8 @@ class Scheduler:
 
     def _next_batch(self) -> list[Pending]:
         """The requests that go into the next run; none where it pays to wait for more."""
-        for queue in (*self._queues.values(), self._late):
-            while queue and queue[0].is_over:  # withdrawn while it waited
-                queue.popleft()
-                self._statistics.cancelled += 1
-            if queue:
-                break
-        else:
+        queue = next((queue for queue in (*self._queues.values(), self._late) if queue), None)
+        if queue is None:
             return []
         if not self._is_batching:
             return [queue.popleft()]
@@ -303,7 +308,7 @@ class Scheduler:
         batch: list[Pending] = []
         rows, kind = 0, queue[0].kind
         for pending in queue:
-            if pending.is_over or pending.kind != kind:
+            if pending.kind != kind:
                 continue
             if batch and rows + pending.rows > self._max_rows:
                 break
@@ -337,10 +342,10 @@ class Scheduler:
     def _answered(
         self, batch: list[Pending], outputs: list[Named], times: Sequence[int], error: ServingError | None
     ) -> None:
-        self._free += 1
+        self._under_way -= 1
         if error is not None and len(batch) > 1 and error.status is Status.INVALID and self._worker is not None:
             # one of them is to blame, the others are not
-            self._free -= len(batch)
+            self._under_way += len(batch)
             self._send([[pending] for pending in batch])
             return
         rows = sum(pending.rows for pending in batch)
@@ -351,6 +356,8 @@ class Scheduler:
                 self._fail(pending, error)
         else:
             self._statistics.executed(rows, tuple(times))  # type: ignore[arg-type]
+            if not self._is_batching:
+                self._ahead = _AHEAD_ALONE * self._instances if times[1] < _QUICK else _AHEAD
             now = time.perf_counter_ns()
             for pending, own in zip(batch, _split(batch, outputs), strict=True):
                 self._statistics.answered(pending.sent - pending.arrived, now - pending.arrived, tuple(times))  # type: ignore[arg-type]

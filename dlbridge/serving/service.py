@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import logging
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -19,6 +21,7 @@ from dlbridge.serving.shared_memory import SharedMemory
 from dlbridge.serving.tensors import Tensor, check_size
 from dlbridge.serving.versions import ServedVersion, State
 
+LOG = logging.getLogger("dlbridge.serving")
 #: Called once with the answer to a request, or why there is none.
 Finish = Callable[[InferResponse | ServingError], None]
 #: The name of an image that came by itself.
@@ -117,9 +120,14 @@ class Service:
             except ServingError as error:
                 finish(error)
                 return
+            except Exception:  # whoever asked is told, whatever went wrong; the worker has nothing to do with it
+                LOG.exception("an answer could not be made")
+                finish(ServingError("the server could not answer", Status.INTERNAL, where=version.label))
+                return
             finish(response)
 
-        return scheduler.submit(inputs, wanted, rows, answered, request.priority, request.timeout).withdraw
+        pending = scheduler.submit(inputs, wanted, rows, answered, request.priority, request.timeout)
+        return functools.partial(scheduler.withdraw, pending)
 
     async def load(self, name: str, parameters: Mapping[str, Any]) -> None:
         """Load a model, or what has changed of it.
@@ -282,7 +290,7 @@ def _fitted(version: ServedVersion, given: Mapping[str, Tensor]) -> tuple[list[N
     if len(given) > len(inputs):
         unknown = next(name for name in given if name not in {port.name for port in version.ports})
         known = ", ".join(port.name for port in version.ports)
-        raise ServingError(f"it has no input '{unknown}'; it has {known}", where=version.label)
+        raise ServingError(f"it has no input '{unknown}'; it has {known or 'none'}", where=version.label)
     if rows is not None and not 0 < rows <= config.max_batch_size:
         raise ServingError(f"{rows} rows came, it takes from 1 to {config.max_batch_size}", where=version.label)
     return inputs, 1 if rows is None else rows

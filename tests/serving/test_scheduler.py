@@ -165,9 +165,38 @@ async def test_what_is_withdrawn_is_not_run():
     got = []
     pending = queue.submit([("x", from_array(np.zeros((1, 3), np.float32)))], None, 1, got.append)
     ask(queue, 1)
-    pending.withdraw()
+    queue.withdraw(pending)
     queue.connect(worker)
     assert worker.rows == [[1]] and not got
+
+
+@running
+async def test_what_is_withdrawn_leaves_its_place_to_others():
+    queue, _ = scheduler("dynamic_batching { default_queue_policy { max_queue_size: 2 } }")
+    queue.disconnect()
+    x = [("x", from_array(np.zeros((1, 3), np.float32)))]
+    gone = [queue.submit(x, None, 1, print) for _ in range(2)]
+    with pytest.raises(ServingError, match="full"):
+        ask(queue, 1)
+    for pending in gone:
+        queue.withdraw(pending)
+        queue.withdraw(pending)
+    ask(queue, 1)
+    assert queue.waiting == 1
+
+
+@running
+async def test_a_slow_model_is_not_sent_more_than_it_is_at_and_one_ahead():
+    """What is sent can no longer be withdrawn; of quick models more goes in a frame."""
+    for nanoseconds, most in ((5_000_000_000, 2), (1, 9)):
+        queue, worker = scheduler("")
+        for i in range(20):
+            ask(queue, i)
+        await turn()
+        assert len(worker.runs) == 2
+        worker.runs[0][2](worker.runs[0][0], (1, nanoseconds, 1), None)
+        await turn()
+        assert len(worker.runs) - 1 == most
 
 
 @running
