@@ -48,7 +48,7 @@ def command(
 
     serving = require("dlbridge.serving", "serve")
     require("dlbridge.serving.logs", "serve").log_to_stderr(log_format)
-    token = token_file.read_text(encoding="utf-8").strip() if token_file is not None else None
+    token = None if token_file is None else _token(token_file)
     settings = serving.Settings(
         host,
         http_port,
@@ -75,6 +75,20 @@ def command(
         _show(server.service.index())
 
     serving.serve(path, settings, started)
+
+
+def _token(file: Path) -> str:
+    """The token that a file holds.
+
+    Raises:
+        FileError: When it cannot be read.
+    """
+    from dlbridge.errors import FileError
+
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileError(f"it holds no token: {error}", where=str(file)) from None
 
 
 def _on_ray(path: Path, settings: Any, emit: Path | None) -> None:

@@ -60,11 +60,25 @@ class HttpApp:
             raw = scope["raw_path"].decode("ascii", "replace")
             await self._infer(raw, headers, receive, send)
             return
-        await self._others(scope, receive, send)
+        await self._others(scope, self._bounded(receive), send)
 
     def is_allowed(self, path: str, headers: Mapping[bytes, bytes]) -> bool:
         """Whether a request has the token; whether the server lives, anybody may ask."""
         return path in OPEN_PATHS or self._token.is_carried(headers.get(b"authorization"))
+
+    def _bounded(self, receive: Receive) -> Receive:
+        """Receive a body, of as many bytes as one may have."""
+        size = 0
+
+        async def bounded() -> MutableMapping[str, Any]:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > self.max_body:
+                raise too_large(self.max_body)
+            return message
+
+        return bounded
 
     async def _infer(self, path: str, headers: Mapping[bytes, bytes], receive: Receive, send: Send) -> None:
         id = headers.get(REQUEST_ID, b"").decode("latin-1")

@@ -36,6 +36,7 @@ from dlbridge.serving.service import Service
 from dlbridge.serving.token import Token
 from dlbridge.serving.traces import recorder
 from dlbridge.serving.versions import instances, threads
+from dlbridge.serving.watching import watch
 
 LOG = logging.getLogger("dlbridge.serving")
 #: The application of the front; that of a model is called ``NAME--VERSION``.
@@ -74,18 +75,10 @@ class _Front:
         self._methods = AioMethods(self._service).handlers()
         self._loading = asyncio.get_running_loop().create_task(self._service.repository.load_all())
         await asyncio.wait([self._loading], timeout=_START_SECONDS)
-        self._polling = None if poll is None else asyncio.get_running_loop().create_task(self._poll(poll))
+        self._polling = None if poll is None else asyncio.get_running_loop().create_task(watch(repository, poll))
 
     def __serve_build_asgi_app__(self) -> Any:
         return self._app
-
-    async def _poll(self, seconds: float) -> None:
-        """Load what has changed, again and again."""
-        while True:
-            await asyncio.sleep(seconds)
-            for name in list(self._service.repository.changed()):
-                with contextlib.suppress(ServingError):  # the index says why it could not be loaded
-                    await self._service.repository.load(name)
 
     def check_health(self) -> None:
         """Ray asks whether this process lives."""

@@ -16,9 +16,9 @@ from dlbridge.repository.layout import CONFIG_FILE, MODEL_FILE, is_inside, is_ve
 from dlbridge.serving.problems import ServingError, Status
 from dlbridge.serving.process import WorkerProcess
 from dlbridge.serving.versions import MakeWorker, ServedVersion, State, labels
+from dlbridge.serving.watching import Stamps, is_same, stamps_of_entry, stamps_of_file
 
 LOG = logging.getLogger("dlbridge.serving")
-Stamp = tuple[int, int]
 
 
 @dataclass
@@ -41,7 +41,7 @@ class ServedModel:
     versions: dict[int, ServedVersion] = field(default_factory=dict)
     failed: dict[int, ServedVersion] = field(default_factory=dict)
     reason: str = ""
-    stamps: dict[str, Stamp] = field(default_factory=dict)
+    stamps: Stamps = field(default_factory=dict)
     is_ensemble: bool = False
     labels: dict[str, list[str]] = field(default_factory=dict)
 
@@ -81,6 +81,9 @@ class Repository:
         self._single = self.path if self.path.is_file() else None
         self._worker = worker
         self._only: frozenset[str] = frozenset()
+        if self._single is None and not self.names() and self._is_entry(self.path):
+            hint = f"'dlbridge serve {path.resolve().parent} --model {path.resolve().name}' serves it"
+            raise FileError("this is an entry of a repository, not a repository", where=str(path), hint=hint)
         for name in only:
             if name not in self.names():
                 raise FileError(f"there is no entry '{name}'", where=str(path), hint=suggest(name, self.names()))
@@ -225,9 +228,10 @@ class Repository:
         if self._single is not None:
             await self.load(self._single.stem)
             return
-        await asyncio.gather(*(self._try_to_load(name) for name in self.names()))
+        await asyncio.gather(*(self.try_to_load(name) for name in self.names()))
 
-    async def _try_to_load(self, name: str) -> None:
+    async def try_to_load(self, name: str) -> None:
+        """Load an entry, or what has changed of it; the log says why where it cannot be."""
         try:
             await self.load(name)
         except ServingError as error:
@@ -265,7 +269,7 @@ class Repository:
                 model.reason, model.stamps = str(error), stamps
             raise ServingError(str(error), where=model.name) from error
         served = {v.version: v for v in model.ready()}
-        unchanged = {n for n in files if n in served and _is_same(stamps, model.stamps, n) and config == model.config}
+        unchanged = {n for n in files if n in served and is_same(stamps, model.stamps, n) and config == model.config}
         new = [
             ServedVersion(f, model.name, n, config, self._root, self._cache, self._worker)
             for n, f in files.items()
@@ -323,10 +327,15 @@ class Repository:
         for step in steps:
             await self.unload(step, with_steps)
 
+    async def forget(self, name: str) -> None:
+        """Serve a model no longer whose entry is gone, after what is queued is answered."""
+        await self.unload(name)
+        del self.models[name]
+
     async def close(self) -> None:
-        """Answer what is queued, then end all workers."""
+        """End all workers; who waits for an answer is told that there is none."""
         served = [v for m in self.models.values() for v in m.versions.values()]
-        await asyncio.gather(*(v.unload() for v in served if v.state in (State.READY, State.LOADING)))
+        await asyncio.gather(*(v.unload(0) for v in served if v.state in (State.READY, State.LOADING)))
         await asyncio.gather(*self._retiring)
 
     def changed(self) -> Iterator[str]:
@@ -335,6 +344,10 @@ class Repository:
             model = self.models.get(name)
             if model is None or (model.reason != "unloaded" and model.stamps != self._stamps(name)):
                 yield name
+
+    def gone(self) -> set[str]:
+        """The names of models whose entries are no longer there."""
+        return {name for name, model in self.models.items() if model.reason != "unloaded"} - {*self.names()}
 
     # --- files ----------------------------------------------------------------------------------------------------
 
@@ -362,32 +375,14 @@ class Repository:
         count = policy.latest.num_versions or 1
         return {v: there[v] for v in sorted(there)[-count:]}
 
-    def _stamps(self, name: str) -> dict[str, Stamp]:
-        """What tells whether the files of an entry have changed: their times and sizes."""
+    def _stamps(self, name: str) -> Stamps:
+        """What tells whether the files of an entry have changed."""
         if self._single is not None:
-            return {"1": _stamp(self._single)}
+            return stamps_of_file(self._single)
         folder = self._folder(name)
-        found = {CONFIG_FILE: _stamp(folder / CONFIG_FILE)}
-        for version in _versions(folder):
-            files = sorted(p for p in version.iterdir() if p.is_file())
-            stamps = [_stamp(p) for p in files]
-            found[version.name] = (max((s[0] for s in stamps), default=0), sum(s[1] for s in stamps))
-        return found
-
-
-def _is_same(now: dict[str, Stamp], before: dict[str, Stamp], version: int) -> bool:
-    """Whether neither the configuration nor the files of a version have changed."""
-    return all(now.get(key) == before.get(key) for key in (CONFIG_FILE, str(version)))
+        return stamps_of_entry(folder, _versions(folder))
 
 
 def _versions(folder: Path) -> list[Path]:
     """The version folders of an entry: those that are called by a number above 0."""
     return [p for p in folder.iterdir() if is_version(p.name) and p.is_dir()]
-
-
-def _stamp(path: Path) -> Stamp:
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return (0, 0)
-    return found.st_mtime_ns, found.st_size

@@ -9,6 +9,7 @@ import gc
 import importlib.util
 import logging
 import signal
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,15 @@ from dlbridge.errors import DlbridgeError, require
 from dlbridge.serving.http import HttpApp
 from dlbridge.serving.http_protocol import InferenceProtocol
 from dlbridge.serving.observer import Observer
-from dlbridge.serving.problems import ServingError
 from dlbridge.serving.repository import Repository
 from dlbridge.serving.service import Service
 from dlbridge.serving.traces import recorder
 from dlbridge.serving.versions import DRAIN_SECONDS
+from dlbridge.serving.watching import watch
 
 LOG = logging.getLogger("dlbridge.serving")
+#: Seconds, beyond those that requests have to be answered, for telling their clients that they are not.
+_ENDING_SECONDS = 4.0
 #: Addresses that only this machine reaches.
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -70,6 +73,10 @@ class Settings:
         """
         if (self.certificate is None) != (self.key is None):
             raise DlbridgeError("TLS needs a certificate and its key")
+        if self.certificate is not None:
+            _check_tls(self.certificate, self.key)
+        if self.token is not None and (not self.token.strip() or not self.token.isprintable()):
+            raise DlbridgeError("the token is empty, or has more than one line", hint="put one line into its file")
         if self.host not in LOOPBACK and self.token is None:
             raise DlbridgeError(
                 f"anybody who reaches {self.host} could use the models",
@@ -116,9 +123,11 @@ class Server:
             await self._start_grpc()
             await self._start_http()
             if self.settings.poll is not None:
-                self._tasks.append(loop.create_task(self._poll(self.settings.poll)))
+                self._tasks.append(loop.create_task(watch(self.service.repository, self.settings.poll)))
             gc.collect()
             gc.freeze()  # what is there now stays: a collection that looked through it would hold up requests for 20 ms
+            if not self.service.repository.models:
+                LOG.warning("there is no model in %s: no <name>/<version>/model.onnx", self.service.repository.path)
             if on_start is not None:
                 on_start()
             await self._stop.wait()
@@ -128,16 +137,6 @@ class Server:
     def stop(self) -> None:
         """Take no more requests, answer those that came, and end."""
         self._stop.set()
-
-    async def _poll(self, seconds: float) -> None:
-        """Load what has changed, again and again."""
-        while True:
-            await asyncio.sleep(seconds)
-            for name in list(self.service.repository.changed()):
-                try:
-                    await self.service.repository.load(name)
-                except ServingError as error:
-                    LOG.error("%s", error)
 
     # --- HTTP -----------------------------------------------------------------------------------------------------
 
@@ -160,16 +159,18 @@ class Server:
             date_header=False,
             ssl_certfile=settings.certificate,
             ssl_keyfile=settings.key,
-            timeout_graceful_shutdown=int(DRAIN_SECONDS),
+            timeout_graceful_shutdown=int(DRAIN_SECONDS + _ENDING_SECONDS),
             backlog=2048,
         )
         self._http = uvicorn.Server(config)
         if not config.loaded:
             config.load()
         self._http.lifespan = config.lifespan_class(config)
-        await self._http.startup()
-        if self._http.should_exit:
-            raise DlbridgeError(f"cannot listen at {settings.host}:{settings.http_port}", hint="is the port in use?")
+        try:
+            await self._http.startup()
+        except SystemExit:  # uvicorn has logged why
+            where = f"{settings.host}:{settings.http_port}"
+            raise DlbridgeError(f"cannot listen at {where}", hint="is the port in use?") from None
         self.http_port = self._http.servers[0].sockets[0].getsockname()[1]
         self._tasks.append(asyncio.get_running_loop().create_task(self._http.main_loop()))
 
@@ -194,14 +195,29 @@ class Server:
         self.service.is_draining = True
         ending = []
         if self._grpc is not None:
-            ending.append(self._grpc.stop(DRAIN_SECONDS))
+            ending.append(self._grpc.stop(DRAIN_SECONDS + _ENDING_SECONDS))
         if self._http is not None and self._http.started:
-            self._http.should_exit = True
             ending.append(self._http.shutdown())
-        await asyncio.gather(*ending)
+        ended = asyncio.gather(*ending)
+        await asyncio.wait([ended], timeout=DRAIN_SECONDS)
         for task in self._tasks:
             task.cancel()
-        await self.service.repository.close()
+        await self.service.repository.close()  # whoever waits still is told that there is no answer
+        await ended
+
+
+def _check_tls(certificate: Path, key: Path | None) -> None:
+    """Check that a certificate and its key can be used.
+
+    Raises:
+        DlbridgeError: When they cannot.
+    """
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(certificate, key, password=lambda: "")  # a server has nobody to ask for a password
+    except (OSError, ValueError) as error:
+        what = f"they are no TLS certificate and its key without a password, in PEM: {error}"
+        raise DlbridgeError(what, where=f"{certificate}, {key}") from None
 
 
 def _grpc_server(engine: str) -> Any:

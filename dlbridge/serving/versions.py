@@ -134,7 +134,7 @@ class ServedVersion:
             self._scheduler = Scheduler(self.config, self.statistics)
             assert self._worker is not None
             self._scheduler.connect(self._worker)
-        except DlbridgeError as error:
+        except (DlbridgeError, OSError) as error:  # OSError: no more processes or sockets for a worker
             self.state, self.reason = State.UNAVAILABLE, str(error)
             if self._worker is not None:
                 self._worker.kill()
@@ -143,15 +143,15 @@ class ServedVersion:
         self.state, self.reason = State.READY, ""
         LOG.info("loaded %s (process %s)", self.label, self.worker_pid)
 
-    async def unload(self) -> None:
-        """Answer what is queued, then end the worker."""
+    async def unload(self, seconds: float = DRAIN_SECONDS) -> None:
+        """Answer what is queued, for so long at most, then end the worker."""
         self.state = State.UNLOADING
         if self._restarting is not None:
             self._restarting.cancel()
         if self._scheduler is not None:
-            await self._scheduler.drain(DRAIN_SECONDS)
+            await self._scheduler.drain(seconds)
         if self._worker is not None:
-            await self._worker.end()
+            await self._worker.end(0)
         self.state, self.reason = State.UNAVAILABLE, "unloaded"
 
     async def _start(self) -> dict[str, Any]:
