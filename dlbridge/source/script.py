@@ -176,13 +176,18 @@ def _slice(part: str) -> str:
     return f"slice({part.removeprefix(':')})"
 
 
+def has_rows(script: Any, rank: int) -> bool:
+    """Whether the target of a loss of classes is a row of probabilities for each place, rather than a class number."""
+    return len(script.target.row) + 1 == rank
+
+
 def check_loss(loss: Any, known: dict[str, str], rank: int) -> None:
     """Refuse a loss that a framework has no class of its own for.
 
     Raises:
         TrainingError: It names the loss and what is set of it.
     """
-    own = {"of", "target", "weight", "op", "from_logits", "delta", "sample_weight"}
+    own = {"of", "target", "op", "from_logits", "delta", "sample_weight"}
     usual = {name: field.default for name, field in type(loss).model_fields.items()}
     changed = [n for n in type(loss).model_fields if n not in own and getattr(loss, n) != usual[n]]
     is_plain = rank == 2 or loss.class_axis != -1 or loss.kind == "numbers"

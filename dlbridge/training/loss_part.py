@@ -79,6 +79,15 @@ def within_margin(p: Tensor, ops: Ops) -> Tensor:
     return ops.minimum(ops.maximum(p, PROBABILITY_MARGIN), 1 - PROBABILITY_MARGIN)
 
 
+def ended(x: Tensor, ending: str | None, ops: Ops) -> Tensor:
+    """What the op that a model ends in makes of logits; see ``LossPart.ending``."""
+    if ending == "Sigmoid":
+        return ops.sigmoid(x)
+    if ending == "Softmax":
+        return ops.exp(ops.log_softmax(x, axis=-1))
+    return x
+
+
 def softplus(x: Tensor, ops: Ops) -> Tensor:
     """``log(1 + exp(x))``."""
     return ops.maximum(x, 0.0) + ops.log1p(ops.exp(-ops.abs(x)))

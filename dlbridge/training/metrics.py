@@ -6,7 +6,7 @@ is that of the largest output; for two classes at one output, it is 1 above the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -18,6 +18,8 @@ from dlbridge.training.parts import Ops, Part, Tensor, by_name, of_name
 
 Sums = dict[str, Tensor]
 Totals = Mapping[str, np.ndarray]
+#: The sizes of an output, None where they are free.
+Shape = Sequence[int | None]
 #: The number of equal parts of the probabilities in which ``AUC`` counts.
 BINS = 1000
 
@@ -35,8 +37,11 @@ class _Metric(Part):
         """The name in the history."""
         return self.kind if self.of is None else f"{self.of}_{self.kind}"
 
-    def sizes(self, classes: int | None) -> dict[str, tuple[int, ...]]:
-        """The shapes of the sums; ``classes`` is the size of the output's axis of classes."""
+    #: Whether it reads the numbers that the model returns, where the loss is computed of its logits.
+    of_returned: ClassVar[bool] = False
+
+    def sizes(self, shape: Shape, loss: LossPart) -> dict[str, tuple[int, ...]]:
+        """The shapes of the sums; ``shape`` is that of the output."""
         raise NotImplementedError
 
     def sums(self, x: Tensor, t: Tensor, loss: LossPart, ops: Ops) -> Sums:
@@ -69,7 +74,7 @@ class Accuracy(_Metric):
 
     kind: Literal["accuracy"] = "accuracy"
 
-    def sizes(self, classes: int | None) -> dict[str, tuple[int, ...]]:
+    def sizes(self, shape: Shape, loss: LossPart) -> dict[str, tuple[int, ...]]:
         return {"right": (), "count": ()}
 
     def sums(self, x: Tensor, t: Tensor, loss: LossPart, ops: Ops) -> Sums:
@@ -94,7 +99,7 @@ class TopK(_Metric):
     def name(self) -> str:
         return super().name.replace("top_k", f"top_{self.k}")
 
-    def sizes(self, classes: int | None) -> dict[str, tuple[int, ...]]:
+    def sizes(self, shape: Shape, loss: LossPart) -> dict[str, tuple[int, ...]]:
         return {"right": (), "count": ()}
 
     def sums(self, x: Tensor, t: Tensor, loss: LossPart, ops: Ops) -> Sums:
@@ -122,13 +127,13 @@ class _OfClasses(_Metric):
         "one number of the output stands for two classes.",
     )
 
-    def sizes(self, classes: int | None) -> dict[str, tuple[int, ...]]:
-        shape = (classes or 2,)
-        return {"both": shape, "predicted": shape, "right": shape}
+    def sizes(self, shape: Shape, loss: LossPart) -> dict[str, tuple[int, ...]]:
+        classes = (_class_count(shape, loss),)
+        return {"both": classes, "predicted": classes, "right": classes}
 
     def sums(self, x: Tensor, t: Tensor, loss: LossPart, ops: Ops) -> Sums:
         predicted, right, read = _classes(x, t, loss, ops)
-        count = 2 if loss.kind in ("shares", "signs") else int(x.shape[loss.class_axis])
+        count = _class_count(list(x.shape), loss)
         predicted, right = ops.one_hot(predicted, count), ops.one_hot(right, count)
         if read is not None:
             read = ops.expand_dims(ops.count(read), -1)
@@ -190,7 +195,7 @@ class AUC(_Metric):
     of_kinds: ClassVar[tuple[str, ...]] = ("shares", "signs")
     of_what: ClassVar[str] = "two classes at one output"
 
-    def sizes(self, classes: int | None) -> dict[str, tuple[int, ...]]:
+    def sizes(self, shape: Shape, loss: LossPart) -> dict[str, tuple[int, ...]]:
         return {"ones": (BINS,), "zeros": (BINS,)}
 
     def sums(self, x: Tensor, t: Tensor, loss: LossPart, ops: Ops) -> Sums:
@@ -211,6 +216,7 @@ class _OfNumbers(_Metric):
 
     of_kinds: ClassVar[tuple[str, ...]] = ("numbers", "probabilities", "shares", "signs", "own")
     of_what: ClassVar[str] = "numbers as the output has"
+    of_returned: ClassVar[bool] = True
 
     def _pair(self, x: Tensor, t: Tensor, ops: Ops) -> tuple[Tensor, Tensor]:
         """Output and target in the type of sums. A loss of one's own may take any target: unlike shapes would be
@@ -230,7 +236,7 @@ class _OfNumbers(_Metric):
 
 
 class _OfErrors(_OfNumbers):
-    def sizes(self, classes: int | None) -> dict[str, tuple[int, ...]]:
+    def sizes(self, shape: Shape, loss: LossPart) -> dict[str, tuple[int, ...]]:
         return {"error": (), "count": ()}
 
     def sums(self, x: Tensor, t: Tensor, loss: LossPart, ops: Ops) -> Sums:
@@ -274,12 +280,12 @@ class R2(_OfNumbers):
 
     kind: Literal["r2"] = "r2"
 
-    def sizes(self, classes: int | None) -> dict[str, tuple[int, ...]]:
-        shape = (classes or 1,)
-        return {"error": shape, "sum": shape, "squares": shape, "count": ()}
+    def sizes(self, shape: Shape, loss: LossPart) -> dict[str, tuple[int, ...]]:
+        columns = (_column_count(shape),)
+        return {"error": columns, "sum": columns, "squares": columns, "count": ()}
 
     def sums(self, x: Tensor, t: Tensor, loss: LossPart, ops: Ops) -> Sums:
-        columns = int(x.shape[-1]) if len(x.shape) > 1 else 1
+        columns = _column_count(list(x.shape))
         x, t = (ops.reshape(array, (-1, columns)) for array in self._pair(x, t, ops))
         kept = {"error": (x - t) * (x - t), "sum": t, "squares": t * t}
         return {k: ops.sum(v, axis=0) for k, v in kept.items()} | {"count": ops.size(t[:, 0])}
@@ -288,6 +294,30 @@ class R2(_OfNumbers):
         total = sums["squares"] - sums["sum"] ** 2 / sums["count"]
         with np.errstate(divide="ignore", invalid="ignore"):
             return float(np.mean(1 - sums["error"] / total))
+
+
+def _class_count(shape: Shape, loss: LossPart) -> int:
+    """The number of classes of an output."""
+    if loss.kind in ("shares", "signs"):
+        return 2
+    size = shape[loss.class_axis]
+    assert size is not None  # a target of classes was checked against it
+    return int(size)
+
+
+def _column_count(shape: Shape) -> int:
+    """The number of numbers in a row, on the last axis of an output.
+
+    Raises:
+        TrainingError: When it is not fixed.
+    """
+    size = shape[-1] if len(shape) > 1 else 1
+    if size is None:
+        raise TrainingError(
+            "r2 is of each number of a row, whose count the output does not fix",
+            hint="another metric: mean_squared_error",
+        )
+    return int(size)
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> float:

@@ -62,11 +62,12 @@ def prepared(model: Model, spec: TrainingSpec) -> tuple[Model, Task]:
     graph = copy.graph
     before = {value.name: value for value in graph.outputs}
     read: list[ir.Value] = []
-    losses, places = [], []
+    losses, places, endings = [], [], []
     for loss in spec.losses:
         value = before[loss.of] if loss.of is not None else graph.outputs[0]
         logits = _logits(value, loss)
         losses.append(loss if logits is None else loss.model_copy(update={"from_logits": True}))
+        endings.append(None if logits is None else loss.ending)
         value = value if logits is None else logits
         if value not in read:
             read.append(value)
@@ -79,7 +80,7 @@ def prepared(model: Model, spec: TrainingSpec) -> tuple[Model, Task]:
     _add_penalties(graph, spec)
     _mix(copy, spec)
     metrics = tuple((metric, _loss_of(metric, spec, before)) for metric in spec.metrics)
-    return copy, Task(spec, tuple(losses), tuple(places), metrics)
+    return copy, Task(spec, tuple(losses), tuple(places), tuple(endings), metrics)
 
 
 def _logits(value: ir.Value, loss: LossPart) -> ir.Value | None:

@@ -26,6 +26,7 @@ from dlbridge.training.rows import Part
 from dlbridge.training.script_images import Images
 from dlbridge.training.spec import TrainingSpec
 from dlbridge.training.tables import read_arrays
+from dlbridge.training.task import Task
 
 SCRIPT = "train.py"
 #: Settings that no script has.
@@ -106,6 +107,7 @@ def emit(
     opened = open_data(model, spec, data)
     prepared(model, spec)  # what has no half type is refused as in a training
     trained, task = prepared(model, spec.model_copy(update={"precision": None}))
+    _check_returned(model, task)
     task = replace(task, spec=spec)
     source = writes.write(trained)
     text = writes.training_script(source, task, _described(model, spec, opened, Path(data), Path(folder)))
@@ -146,6 +148,21 @@ def _unsaid(model: Model, spec: TrainingSpec) -> Iterator[str]:
     weights = model.graph.initializers.values()
     if any(regularization.penalty(weight) or regularization.limit(weight) for weight in weights):
         yield "the regularizers and constraints of its weights"
+
+
+def _check_returned(model: Model, task: Task) -> None:
+    """Refuse metrics of numbers that a script's model does not return: it ends in logits, as its loss wants them.
+
+    Raises:
+        TrainingError: When there is any.
+    """
+    for metric, place in task.metrics:
+        if metric.of_returned and task.endings[place] is not None:
+            raise TrainingError(
+                f"a script has no words for {metric.name} of what a {task.endings[place]} returns: its loss is of logits",
+                where=model.name,
+                hint="leave out the metric, or use dlbridge train",
+            )
 
 
 def _is_halved_alike(model: Model) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dlbridge.training.loss_part import LossPart
+from dlbridge.training.loss_part import LossPart, ended
 from dlbridge.training.mixed import Float16, LossScale
 from dlbridge.training.parts import Ops, Tensor
 from dlbridge.training.running import Running
@@ -26,6 +26,8 @@ class Task:
         spec: The specification: optimizer, clipping, mean of the weights.
         losses: The losses, each with its target: the i-th target is that of the i-th loss.
         outputs: The place of each loss' output among the outputs of the model that is trained.
+        endings: For each loss the op that the model applies to what the loss reads, which the model that is trained
+            goes without; None where the loss reads what the model returns.
         metrics: Each metric, with the place of the loss whose output and target it is of.
         running: The device, compilation, and the callbacks of steps.
     """
@@ -33,6 +35,7 @@ class Task:
     spec: TrainingSpec
     losses: tuple[LossPart, ...]
     outputs: tuple[int, ...]
+    endings: tuple[str | None, ...]
     metrics: tuple[tuple[Any, int], ...]
     running: Running = field(default_factory=Running)
 
@@ -67,17 +70,16 @@ class Task:
         """The sums of each metric for a batch."""
         found = []
         for metric, place in self.metrics:
-            loss = self.losses[place]
-            found.append(metric.sums(outputs[self.outputs[place]], targets[place], loss, ops))
+            x = outputs[self.outputs[place]]
+            x = ended(x, self.endings[place], ops) if metric.of_returned else x
+            found.append(metric.sums(x, targets[place], self.losses[place], ops))
         return found
 
     def sizes(self, shapes: Sequence[Sequence[Any]]) -> list[dict[str, tuple[int, ...]]]:
         """The shapes of the sums of each metric, given those of the model's outputs."""
         found = []
         for metric, place in self.metrics:
-            loss, shape = self.losses[place], shapes[self.outputs[place]]
-            count = shape[loss.class_axis] if len(shape) > 1 and loss.kind not in ("shares", "signs") else None
-            found.append(metric.sizes(count if isinstance(count, int) else None))
+            found.append(metric.sizes(shapes[self.outputs[place]], self.losses[place]))
         return found
 
     def numbers(self, loss: float, rows: int, sums: Sequence[Mapping[str, np.ndarray]]) -> dict[str, float]:

@@ -18,9 +18,9 @@ NUMBERS = rng.normal(size=(ROWS, 3)).astype(np.float32)
 SIGNS = (X[:, :3] + rng.normal(size=(ROWS, 3)) > 0).astype(np.float32)
 
 
-def of_validation(framework, loss, metrics, target):
+def of_validation(framework, loss, metrics, target, model=None):
     """The metrics of the untrained model over rows that validate, in batches of other sizes; and its output on them."""
-    model = dense()
+    model = model or dense()
     spec = TrainingSpec(
         loss=loss,
         optimizer={"kind": "sgd", "learning_rate": 1e-30},
@@ -68,6 +68,18 @@ def test_metrics_of_numbers(framework):
     np.testing.assert_allclose(found["mean_squared_error"], theirs.mean_squared_error(right, output), rtol=1e-6)
     rms = np.sqrt(theirs.mean_squared_error(right, output))
     np.testing.assert_allclose(found["root_mean_squared_error"], rms, rtol=1e-6)
+    np.testing.assert_allclose(found["r2"], theirs.r2_score(right, output), rtol=1e-5)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize(("ending", "loss"), [("Sigmoid", "BinaryCrossentropy"), ("Softmax", "KLDivergence")])
+def test_numbers_are_those_that_the_model_returns(ending, loss, framework):
+    """A model that ends in a Sigmoid or Softmax is trained without it: its errors are not those of its logits."""
+    target = SIGNS if ending == "Sigmoid" else np.eye(3, dtype=np.float32)[CLASSES]
+    model, names = dense(f"{{op: {ending}}}", f"{ending.lower()}1"), ["mean_absolute_error", "r2"]
+    found, output = of_validation(framework, {"op": loss}, names, target, model)
+    right = target[ROWS // 2 :]
+    np.testing.assert_allclose(found["mean_absolute_error"], theirs.mean_absolute_error(right, output), rtol=1e-6)
     np.testing.assert_allclose(found["r2"], theirs.r2_score(right, output), rtol=1e-5)
 
 

@@ -27,6 +27,7 @@ nodes:
   - {name: share, op: Softmax}
 outputs: {share: share}
 """
+LOGITS = MODEL.replace("  - {name: share, op: Softmax}\n", "").replace("share: share", "logits: fc")
 ROWS = 60
 CLASSES = {
     "loss": {"op": "SparseCategoricalCrossentropy"},
@@ -49,6 +50,7 @@ CASES = {
     | {"stratify": True, "prepare": {"image": {"kind": "standardize"}}},
     "classes in float16": {**CLASSES, "precision": {"kind": "float16", "interval": 7}},
     "classes in bfloat16, clipped": {**CLASSES, "precision": "bfloat16", "clip": {"norm": 0.5}},
+    "rows": {**CLASSES, "loss": {"op": "SoftmaxCrossEntropyLoss"}},
     "numbers": {"loss": {"op": "Huber", "delta": 0.2}, "metrics": ["mean_absolute_error"], "shuffle": False},
 }
 
@@ -57,12 +59,12 @@ def written(what, framework, tmp_path):
     rng = np.random.default_rng(0)
     image, label = rng.normal(size=(ROWS, 36)), rng.integers(0, 3, ROWS)
     image[:, 0] += 2 * label
-    target = np.eye(3)[label] if what == "numbers" else label
+    target = np.eye(3)[label] if what in ("numbers", "rows") else label
     if what == "classes by name":
         target = np.array(["red", "green", "blue"])[label]
     np.savez(tmp_path / "data.npz", image=image.astype(np.float32), label=target)
     spec = TrainingSpec.model_validate({**CASES[what], "epochs": 3, "batch_size": 8, "seed": 5})
-    model = description.load(MODEL)
+    model = description.load(LOGITS if what == "rows" else MODEL)
     path = training.emit(model, tmp_path / "data.npz", tmp_path / "out", framework=framework, spec=spec)
     result = dlbridge.train(model, tmp_path / "data.npz", framework=framework, spec=spec)
     return path, result.history
@@ -125,11 +127,17 @@ def test_a_setting_that_keras_has_not_is_not_left_out(optimizer, tmp_path):
 
 def test_what_a_script_has_no_words_for_is_named(tmp_path):
     model = description.load(MODEL)
-    np.savez(tmp_path / "data.npz", image=np.ones((8, 36), np.float32), label=np.zeros(8, np.int64))
+    row = np.eye(3)[np.zeros(8, np.int64)]
+    np.savez(tmp_path / "data.npz", image=np.ones((8, 36), np.float32), label=np.zeros(8, np.int64), row=row)
     wrong = {
         "ema, top_2": {"ema": 0.9, "metrics": [{"kind": "top_k", "k": 2}]},
         "fit: cover": {"prepare": {"image": {"kind": "image", "fit": "cover"}}},
         "before its columns": {"augment": {"image": [{"kind": "flip"}]}, "prepare": {"image": {"kind": "standardize"}}},
+        "weight": {"loss": {"op": "SparseCategoricalCrossentropy", "weight": 0.5}},
+        "of what a Softmax returns": {
+            "loss": {"op": "CategoricalCrossentropy", "target": "row"},
+            "metrics": ["mean_absolute_error"],
+        },
         "label_smoothing": {"loss": {"op": "SparseCategoricalCrossentropy", "label_smoothing": 0.1}},
         "grows by 2": {"precision": {"kind": "float16", "growth": 4.0}},
         "optimizer lion": {"optimizer": {"kind": "lion"}},

@@ -10,7 +10,7 @@ from dlbridge.frameworks.keras.script_images import NUMPY
 from dlbridge.frameworks.keras.training_code import optimizer_arguments, optimizer_call
 from dlbridge.source.code import literal_text as text
 from dlbridge.source.program import Source
-from dlbridge.source.script import TAKEN, check_loss, file, parts, reading, variables
+from dlbridge.source.script import TAKEN, check_loss, file, has_rows, parts, reading, variables
 from dlbridge.source.script_images import augmented, normal, resized
 
 _LOSSES = {
@@ -53,7 +53,7 @@ def script(source: Source, task: Any, described: Any) -> str:
         *([_corrected(OWN[spec.optimizer.kind].name)] if is_corrected else []),
         *(lines for lines in (resized(images, NUMPY), augmented(images, NUMPY)) if lines),
         *([_batches(len(names), images, spec)] if _has_batches(spec, images) else []),
-        _main(source, spec, loss, described, names, target),
+        _main(source, spec, loss, described, names, target, has_rows(described, rank)),
     )
 
 
@@ -157,15 +157,17 @@ def _check_precision(precision: Any, source: Source) -> None:
         )
 
 
-def _main(source: Source, spec: Any, loss: Any, described: Any, names: list[str], target: str) -> list[str]:
+def _main(
+    source: Source, spec: Any, loss: Any, described: Any, names: list[str], target: str, of_rows: bool
+) -> list[str]:
     kept = described.kept
     until, after = (f"[{part}]" if part else "" for part in parts(described))
     given = names[0] + "{0}" if len(names) == 1 else "[" + ", ".join(f"{name}{{0}}" for name in names) + "]"
     metrics = [_metric(metric.kind, loss) for metric in spec.metrics]
-    own = getattr(loss, "delta", 1.0)
+    op = "CategoricalCrossentropy" if of_rows and loss.op == "SoftmaxCrossEntropyLoss" else loss.op
     compiled = [
         f"optimizer={_optimizer(spec)}",
-        f"loss={_LOSSES[loss.op].format(delta=text(own))}",
+        f"loss={_LOSSES[op].format(delta=text(getattr(loss, 'delta', 1.0)))}",
         *([f"metrics=[{', '.join(metrics)}]"] if metrics else []),
     ]
     fit = [f"epochs={spec.epochs}", "shuffle=False", "verbose=2"]

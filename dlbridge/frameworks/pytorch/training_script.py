@@ -10,7 +10,7 @@ from dlbridge.frameworks.pytorch.script_images import TORCH, changed
 from dlbridge.frameworks.pytorch.training_code import optimizer_call
 from dlbridge.source.code import literal_text as text
 from dlbridge.source.program import Source
-from dlbridge.source.script import TAKEN, check_loss, file, reading, variables
+from dlbridge.source.script import TAKEN, check_loss, file, has_rows, reading, variables
 from dlbridge.source.script_images import augmented, resized
 
 _CRITERIA = {
@@ -31,7 +31,8 @@ _TAKEN = (
 def script(source: Source, task: Any, described: Any) -> str:
     """The whole file."""
     spec, loss = task.spec, task.losses[0]
-    check_loss(loss, _CRITERIA, len(source.model.outputs[0].shape or ()))
+    rank = len(source.model.outputs[0].shape or ())
+    check_loss(loss, _CRITERIA, rank)
     own = OWN.get(spec.optimizer.kind)
     is_coupled = spec.optimizer.decay == "coupled"
     if own is None or (spec.optimizer.weight_decay and is_coupled == own.is_decoupled):
@@ -55,7 +56,7 @@ def script(source: Source, task: Any, described: Any) -> str:
         *functions,
         _dataset(names, target, images is not None and images.is_folder),
         _SAMPLER,
-        _passes(names, target, spec, loss, images),
+        _passes(names, target, spec, loss, images, has_rows(described, rank)),
         _main(source, spec, loss, described, names, target),
         made="torch.tensor({})",
     )
@@ -94,10 +95,10 @@ _SAMPLER = '''class Shuffled(Sampler):
         return iter(order.tolist())'''.splitlines()
 
 
-def _passes(names: list[str], target: str, spec: Any, loss: Any, images: Any) -> list[str]:
+def _passes(names: list[str], target: str, spec: Any, loss: Any, images: Any, of_rows: bool) -> list[str]:
     """The functions that pass over the data: one that trains, one that does not."""
     batch = ", ".join([*names, target])
-    measured = {"loss": "loss.item()", **{m.name: _metric(m.kind, loss, target) for m in spec.metrics}}
+    measured = {"loss": "loss.item()", **{m.name: _metric(m.kind, loss, target, of_rows) for m in spec.metrics}}
     count = f"len({target})"
     totals = [f'        totals["{name}"] += {value} * {count}' for name, value in measured.items()]
     means = ["    return {name: total / len(batches.dataset) for name, total in totals.items()}"]
@@ -166,7 +167,7 @@ def _scaler(precision: Any) -> str:
     return f'    scaler = torch.amp.GradScaler("cpu"{"".join(own)})'
 
 
-def _metric(kind: str, loss: Any, target: str) -> str:
+def _metric(kind: str, loss: Any, target: str, of_rows: bool) -> str:
     if kind == "mean_absolute_error":
         return f"(output - {target}).abs().mean().item()"
     if kind == "mean_squared_error":
@@ -174,7 +175,7 @@ def _metric(kind: str, loss: Any, target: str) -> str:
     if loss.kind == "shares":
         return f"((output > 0) == ({target} > 0.5)).double().mean().item()"
     axis = loss.class_axis
-    right = f"{target}.argmax({axis})" if loss.op == "CategoricalCrossentropy" else target
+    right = f"{target}.argmax({axis})" if of_rows else target
     return f"(output.argmax({axis}) == {right}).double().mean().item()"
 
 
