@@ -23,8 +23,18 @@ from dlbridge.cli.options import FrameworkCommand, reading
 @click.option("--in", "framework", metavar="FRAMEWORK", help="What runs it [default: onnx, by onnxruntime].")
 @click.option("--data", required=True, type=click.Path(exists=True), help="What dlbridge train takes.")
 @spec_option("What to measure")
-@click.option("--loss", metavar="LOSS", help="Measure this loss, without a specification: MeanSquaredError.")
-@click.option("--metric", "metrics", multiple=True, metavar="METRIC", help="Measure this one: accuracy, f1, ...")
+@click.option(
+    "--loss",
+    metavar="LOSS",
+    help="Measure this loss, without a specification: MeanSquaredError, '{op: BinaryCrossentropy, from_logits: true}'.",
+)
+@click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    metavar="METRIC",
+    help="Measure this one: accuracy, '{kind: top_k, k: 3}', ...",
+)
 @click.option("--batch-size", type=click.IntRange(1), help="Rows at a time [default: as in training].")
 @limit_option
 @json_option
@@ -63,11 +73,20 @@ def _asked(spec: Any, loss: str | None, metrics: tuple[str, ...]) -> Any:
 
     changed: dict[str, Any] = spec.model_dump(exclude_unset=True) if spec is not None else {}
     if loss is not None:
-        changed = {"loss": {"op": loss}, "batch_size": changed.get("batch_size", 32)}
+        part = _part(loss, "--loss")
+        part = {"op": part} if isinstance(part, str) else part
+        changed = {"loss": part, "batch_size": changed.get("batch_size", 32)}
     if metrics:
-        changed["metrics"] = list(metrics)
+        changed["metrics"] = [_part(metric, "--metric") for metric in metrics]
     if "loss" not in changed:
         if metrics:
             raise TrainingError("nothing says how the outputs are compared with the target", hint="say --loss")
         return None
     return of_settings(changed)
+
+
+def _part(text: str, option: str) -> Any:
+    """A part of a specification: its name, or its settings as YAML."""
+    from dlbridge.description import document
+
+    return document.parse(text, option, is_description=False).data if text.lstrip().startswith("{") else text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -196,6 +197,10 @@ def fit(line: str) -> list[str]:
     if len(line) <= WIDTH:
         return [line]
     text = line.lstrip()
+    if text.startswith("# "):
+        mark = f"{line[: len(line) - len(text)]}# "
+        printer = textwrap.TextWrapper(WIDTH, mark, mark, break_long_words=False, break_on_hyphens=False)
+        return printer.wrap(text[2:])
     (node,) = ast.parse(f"{text} pass" if text.endswith(":") else text).body
     return _long(node, line[: len(line) - len(text)]) or [line]
 

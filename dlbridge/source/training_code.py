@@ -6,6 +6,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
+import onnx_ir as ir
+
 from dlbridge.model import Model
 from dlbridge.source.names import identifier
 from dlbridge.source.regularized import comment
@@ -23,6 +25,7 @@ class TrainingPrinter:
         taken: Names that the lines of the function use.
         lines: The lines of the function, behind its head.
         has_loop: Whether these go over epochs and batches themselves, whose numbers are parameters then.
+        lacks: Of a specification and the output that its loss reads, what the framework has no loss for.
     """
 
     losses: Collection[str]
@@ -30,6 +33,7 @@ class TrainingPrinter:
     taken: tuple[str, ...]
     lines: Callable[[Loop], list[str]]
     has_loop: bool = True
+    lacks: Callable[[Any, ir.Value], str | None] = lambda spec, output: None
 
     def printed(self, model: Model) -> list[str]:
         """The lines for a model, or a comment that says why there are none."""
@@ -40,6 +44,9 @@ class TrainingPrinter:
             return instead(why)
         inputs = [identifier(value.name or "x") for value in model.inputs]
         loop = Loop(spec, inputs, model, self.taken)
+        why = self.lacks(spec, loop.output)
+        if why is not None:
+            return instead(why)
         return [*loop.head(self.has_loop), *self.lines(loop)]
 
 

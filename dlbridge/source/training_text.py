@@ -20,6 +20,7 @@ _OF_LOSS = {
     "pos_weight": None,
     "sample_weight": None,
     "reduction": "mean",
+    "weight": 1.0,
 }
 #: Settings of the training, and of its optimizer.
 _OF_TRAINING = ("schedule", "clip", "ema", "precision", "l1", "l2", "early_stopping")

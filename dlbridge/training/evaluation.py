@@ -23,6 +23,7 @@ from dlbridge.runtime.signature import Port
 from dlbridge.runtime.writers import check_suffix, writing_results
 from dlbridge.training.binding import bind_inputs
 from dlbridge.training.data import Batch, Source
+from dlbridge.training.doubts import check_probabilities, warn_of_doubts
 from dlbridge.training.numpy_ops import NUMPY
 from dlbridge.training.opening import open_to_measure
 from dlbridge.training.preparation import prepared, specification
@@ -58,7 +59,7 @@ def evaluate(
         "loss", "accuracy", ... -> number. The loss is without the penalties on weights that training adds.
 
     Raises:
-        TrainingError: When there is no specification, or the data do not fit it.
+        TrainingError: When there is no specification, or the data or the outputs do not fit it.
     """
     if spec is None and model.training is None:
         raise TrainingError(
@@ -72,11 +73,16 @@ def evaluate(
     dataset = open_to_measure(model, spec, data)
     run = _runner(measured, framework)
     names = [value.name or "" for value in measured.outputs]
+    of_losses = [loss.of or model.outputs[0].name or "" for loss in task.losses]
     totals = task.totals()
     for batch in dataset.batches():
         found = run(batch.inputs)
-        value, sums = _measured(task, [found[name] for name in names], batch)
+        outputs = [found[name] for name in names]
+        for loss, place, name in zip(task.losses, task.outputs, of_losses, strict=True):
+            check_probabilities(loss, outputs[place], name)
+        value, sums = _measured(task, outputs, batch)
         totals.add(value, sums, batch.rows)
+    warn_of_doubts(model, spec)
     return totals.numbers()
 
 

@@ -20,6 +20,7 @@ from dlbridge.processing import Processing
 from dlbridge.training import group as groups
 from dlbridge.training import mixed, resume
 from dlbridge.training.data import Source
+from dlbridge.training.doubts import warn_of_doubts
 from dlbridge.training.opening import Opened, open_data
 from dlbridge.training.optimizer_part import OptimizerPart
 from dlbridge.training.preparation import prepared, specification
@@ -80,6 +81,7 @@ def train(
     check(model, spec, trains_in)
     check_own(spec, own_loss)
     check_callbacks(callbacks)
+    warn_of_doubts(model, spec)
     start = time.perf_counter()
     checkpoint = checkpoint or Checkpoint(0, {})
     resume.check(checkpoint, model, spec)

@@ -18,6 +18,7 @@ from dlbridge.ops import regularization
 from dlbridge.ops.keys import is_op, op_key
 from dlbridge.training import script_images
 from dlbridge.training.data import Dataset
+from dlbridge.training.doubts import warn_of_doubts
 from dlbridge.training.loop import check
 from dlbridge.training.opening import Data, Opened, open_data
 from dlbridge.training.pictures import is_image_folder
@@ -100,6 +101,7 @@ def emit(
     writes = frameworks.get(framework or frameworks.default_trainer())
     check(model, spec, writes)
     _check_words(model, spec)
+    warn_of_doubts(model, spec)
     if Path(data).suffix.lower() != ".npz" and not is_image_folder(Path(data)):
         raise TrainingError(
             "a script reads .npz files and folders of images", where=str(data), hint="numpy.savez writes one"
@@ -158,8 +160,9 @@ def _check_returned(model: Model, task: Task) -> None:
     """
     for metric, place in task.metrics:
         if metric.of_returned and task.endings[place] is not None:
+            ending = task.endings[place]
             raise TrainingError(
-                f"a script has no words for {metric.name} of what a {task.endings[place]} returns: its loss is of logits",
+                f"a script has no words for {metric.name} of what a {ending} returns: its model ends in logits",
                 where=model.name,
                 hint="leave out the metric, or use dlbridge train",
             )

@@ -9,7 +9,8 @@ import pytest
 import dlbridge
 from dlbridge import training
 from dlbridge.cli import cli
-from dlbridge.errors import TrainingError
+from dlbridge.errors import DlbridgeWarning, TrainingError
+from dlbridge.training.doubts import doubts
 from dlbridge.training.spec import TrainingSpec
 from tests.helpers import parity
 from tests.helpers.training import FRAMEWORKS, SPEC, dense
@@ -59,6 +60,53 @@ def test_a_model_without_a_specification_is_measured_by_what_is_said(tmp_path, c
     cli.main([*arguments, *asked], standalone_mode=False)
     found = json.loads(capsys.readouterr().out)
     assert found == pytest.approx(dlbridge.evaluate(dense(), ROWS, spec=SPEC))
+
+
+def test_a_loss_may_be_said_with_its_settings(tmp_path, capsys):
+    dense().save(tmp_path / "model")
+    np.savez(tmp_path / "rows.npz", **ROWS)
+    asked = ["--loss", "{op: SparseCategoricalCrossentropy, from_logits: true}", "--metric", "{kind: top_k, k: 2}"]
+    arguments = ["evaluate", str(tmp_path / "model"), "--data", str(tmp_path / "rows.npz"), *asked, "--json"]
+    cli.main(arguments, standalone_mode=False)
+    spec = {"loss": {"op": "SoftmaxCrossEntropyLoss"}, "metrics": [{"kind": "top_k", "k": 2}]}
+    assert json.loads(capsys.readouterr().out) == pytest.approx(dlbridge.evaluate(dense(), ROWS, spec=spec))
+
+
+@pytest.mark.parametrize("loss", ["SparseCategoricalCrossentropy", "CategoricalFocalCrossentropy"])
+def test_a_loss_of_probabilities_is_not_measured_of_logits(loss):
+    with pytest.raises(TrainingError, match=r"is of probabilities, and the output 'y' has the number -") as found:
+        dlbridge.evaluate(dense(), ROWS, spec={"loss": {"op": loss}})
+    assert f"{{op: {loss}, from_logits: true}}" in str(found.value)
+
+
+DOUBTS = [
+    ("SparseCategoricalCrossentropy", False, "Identity", "is of probabilities, and the output 'y' is made by a Linear"),
+    ("SparseCategoricalCrossentropy", True, "Softmax", "is of logits, and the output 'y' is made by a Softmax"),
+    ("SoftmaxCrossEntropyLoss", False, "Softmax", "is of logits, and the output 'y' is made by a Softmax"),
+    ("NegativeLogLikelihoodLoss", False, "Softmax", "is of logarithms of probabilities, and .* Softmax: probabilities"),
+    ("NegativeLogLikelihoodLoss", False, "Identity", "is of logarithms of probabilities, and .* Linear: any numbers"),
+]
+
+
+@pytest.mark.parametrize(("op", "from_logits", "ending", "text"), DOUBTS)
+def test_a_loss_that_does_not_suit_what_makes_the_output_is_doubted(op, from_logits, ending, text):
+    """All frameworks train by its definition; Keras by itself would compute it of what the Softmax is given."""
+    spec = {"loss": {"op": op, **({"from_logits": True} if from_logits else {})}}
+    curves = []
+    for framework in FRAMEWORKS:
+        with pytest.warns(DlbridgeWarning, match=text):
+            model = dense(f"{{op: {ending}}}", f"{ending.lower()}1")
+            curves.append(dlbridge.train(model, ROWS, framework=framework, spec=spec).history["loss"])
+    np.testing.assert_allclose(curves[0], curves[1], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "loss", ["SoftmaxCrossEntropyLoss", "SparseCategoricalCrossentropy", "CategoricalCrossentropy"]
+)
+def test_a_loss_that_suits_its_output_is_not_doubted(loss):
+    ending = "Identity" if loss == "SoftmaxCrossEntropyLoss" else "Softmax"
+    spec = TrainingSpec.model_validate({"loss": {"op": loss}})
+    assert not list(doubts(dense(f"{{op: {ending}}}", f"{ending.lower()}1"), spec))
 
 
 def test_what_is_trained_keeps_how_it_was_trained(tmp_path):

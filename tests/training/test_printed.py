@@ -5,6 +5,7 @@ import pytest
 
 import dlbridge
 from dlbridge import frameworks
+from dlbridge.source.document import WIDTH
 from dlbridge.training.spec import TrainingSpec
 from dlbridge.verification.inputs import random_inputs
 from tests.helpers.paths import EXAMPLE_FILES, EXAMPLES
@@ -103,3 +104,56 @@ def test_the_printed_training_code_takes_labels_as_datasets_have_them(op, framew
         data = [torch.from_numpy(a) for a in data]
     source.execute()["train"](frameworks.get(framework).load(source), *data)
     assert "val_" in capsys.readouterr().out
+
+
+LONG = {
+    "loss": {
+        "loss": {
+            "op": "SparseCategoricalCrossentropy",
+            "class_weights": [1, 2, 3],
+            "label_smoothing": 0.1,
+            "sample_weight": "importance",
+            "reduction": "sum",
+        }
+    },
+    "training": {
+        "loss": {"op": "SparseCategoricalCrossentropy"},
+        "optimizer": {"kind": "adam", "no_decay": ["*bias"], "groups": [{"match": "*", "learning_rate": 2}]},
+        "schedule": {"kind": "cosine"},
+        "clip": {"norm": 1.0},
+        "early_stopping": {},
+        "metrics": ["precision", "recall", "f1", "iou"],
+        "ema": 0.9,
+        "precision": "bfloat16",
+        "accumulate": 2,
+    },
+}
+
+
+@pytest.mark.parametrize("framework", [*FRAMEWORKS, "nnx"])
+@pytest.mark.parametrize("what", LONG)
+def test_a_long_list_of_what_is_not_printed_is_broken_into_lines(what, framework):
+    model = dense("{op: Softmax}", "softmax1")
+    model.training = TrainingSpec.model_validate(LONG[what])
+    text = frameworks.get(framework).write(model).text
+    comments = [line.strip("# ") for line in text.splitlines() if line.lstrip().startswith("# ")]
+    assert all(len(line) <= WIDTH for line in text.splitlines())
+    said = " ".join(comments)
+    wanted = ["class_weights, label_smoothing, sample_weight, reduction"] if what == "loss" else ["iou", "accumulate"]
+    assert all(each in said for each in wanted)
+
+
+LEFT_OUT = {
+    "SoftmaxCrossEntropyLoss of what a Softmax or Sigmoid returns": ({"op": "SoftmaxCrossEntropyLoss"}, "Softmax"),
+    "CategoricalCrossentropy with weight": ({"op": "CategoricalCrossentropy", "weight": 0.5}, "Softmax"),
+}
+
+
+@pytest.mark.parametrize("why", LEFT_OUT)
+def test_keras_prints_no_training_that_its_own_loss_would_do_otherwise(why):
+    pytest.importorskip("keras")
+    loss, ending = LEFT_OUT[why]
+    model = dense(f"{{op: {ending}}}", f"{ending.lower()}1")
+    model.training = TrainingSpec(loss=loss)
+    said = " ".join(model.write("keras").text.replace("# ", "").split())
+    assert f"since this framework has no {why} of its own" in said

@@ -5,9 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import onnx_ir as ir
 from keras import ops
 
 from dlbridge.frameworks.keras import training_ops
+from dlbridge.ops.keys import layer_key
+
+
+def reads_behind(loss: Any, output: ir.Value) -> bool:
+    """Whether Keras' own loss of logits would take an output for probabilities, and read what its last op is given."""
+    node = output.producer()
+    if node is None or not loss.reads_logits:
+        return False
+    fused = node.attributes.get("activation")
+    name = layer_key(node) if fused is None else fused.as_string().title()
+    return name in ("Softmax", "Sigmoid")
 
 
 def own(loss: Any) -> Callable[[Any, Any], Any] | None:
@@ -23,6 +35,8 @@ def own(loss: Any) -> Callable[[Any, Any], Any] | None:
         is_on_last_axis = loss.class_axis == -1 or len(x.shape) == 2
         if not is_on_last_axis or len(t.shape) == len(x.shape):
             return loss.value(x, t, None, training_ops)
-        return ops.mean(ops.sparse_categorical_crossentropy(t, x, from_logits=True))
+        # of what a Softmax returns Keras would take what it is given; it does not look behind a reshape
+        rows = ops.reshape(x, (-1, ops.shape(x)[-1]))
+        return ops.mean(ops.sparse_categorical_crossentropy(ops.reshape(t, (-1,)), rows, from_logits=True))
 
     return value

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import onnx_ir as ir
 
+from dlbridge.frameworks.keras.losses import reads_behind
 from dlbridge.frameworks.keras.optimizers import OWN, own_class
 from dlbridge.ops import traits
 from dlbridge.source.code import literal_text as text
@@ -28,7 +29,14 @@ def printer(*, eagerly: bool = False) -> TrainingPrinter:
     """What prints ``compile`` and ``fit``; ``eagerly`` for models that run without a graph of TensorFlow."""
     losses = ("SoftmaxCrossEntropyLoss", "Huber", *_LOSSES)
     lines = functools.partial(_lines, eagerly=eagerly)
-    return TrainingPrinter(losses, _optimizers, ("model", "keras", "layers", "ops", "math"), lines, has_loop=False)
+    taken = ("model", "keras", "layers", "ops", "math")
+    return TrainingPrinter(losses, _optimizers, taken, lines, has_loop=False, lacks=_lacks)
+
+
+def _lacks(spec: Any, output: ir.Value) -> str | None:
+    """What Keras' own loss does otherwise."""
+    loss = spec.losses[0]
+    return f"{loss.op} of what a Softmax or Sigmoid returns" if reads_behind(loss, output) else None
 
 
 def _optimizers(spec: Any) -> Collection[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dlbridge.errors import TrainingError
+from dlbridge.frameworks.keras.losses import reads_behind
 from dlbridge.frameworks.keras.optimizers import OWN, own_class
 from dlbridge.frameworks.keras.script_images import NUMPY
 from dlbridge.frameworks.keras.training_code import optimizer_arguments, optimizer_call
@@ -39,6 +40,8 @@ def script(source: Source, task: Any, described: Any) -> str:
     check_loss(loss, _LOSSES, rank)
     if loss.class_axis == 1 and rank > 2:
         raise TrainingError(f"Keras has no loss with the classes on axis 1, as {loss.op} has them")
+    if reads_behind(loss, source.model.outputs[0]):
+        raise TrainingError("Keras computes a loss of logits of what a last Softmax or Sigmoid is given")
     if own_class(spec.optimizer) is None:
         raise TrainingError(f"Keras has no class for the optimizer {spec.optimizer.kind} as it is set")
     _check_precision(spec.precision, source)
