@@ -1,7 +1,8 @@
-"""Tries a file whose fixed sizes were made free: a graph may hold the old sizes as numbers."""
+"""Tries a file whose inputs have other sizes than it says: a graph may hold the old sizes as numbers."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,13 +11,49 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import ShapeInferencePass
 
-from dlbridge.errors import SignatureError
+from dlbridge.errors import FileError, SignatureError
 from dlbridge.frameworks.onnx import runner
 from dlbridge.ops.keys import is_op, op_key
 
 #: How far results of the same rows may differ where they are computed with others.
 _RTOL, _ATOL = 1e-3, 1e-4
+#: Elements of inputs of stated sizes that are tried: a graph that gets more is not run before it must be.
+_MOST_ELEMENTS = 1 << 26
 _Arrays = dict[str, np.ndarray]
+
+
+def check_stated(model: ir.Model, before: Mapping[str, Sequence[Any]], where: str) -> None:
+    """Run a graph whose inputs have other numbers as sizes than the file says.
+
+    Args:
+        model: The graph, with its inputs as they are now.
+        before: Input -> its sizes in the file.
+        where: What errors call the model.
+
+    Raises:
+        SignatureError: When it does not run; the node is named.
+    """
+    inputs = [v for v in model.graph.inputs if not v.is_initializer()]
+    stated = [v for v in inputs if _has_other_numbers(v, before)]
+    elements = [size for v in inputs for size in v.shape or () if isinstance(size, int)]
+    if not stated or math.prod(elements) > _MOST_ELEMENTS:
+        return
+    what = f"the graph does not run with {', '.join(f'{v.name}{v.shape}' for v in stated)}"
+    said = ", ".join(f"{v.name}{ir.Shape(before[str(v.name)])}" for v in stated)
+    hint = f"the file says {said}; numbers in the graph may stem from these sizes"
+    try:
+        live = runner.in_memory(_named(model), optimized=False)
+    except FileError as error:
+        node = re.search(r"Node \(([^()]*)\) Op \((\w+)\) \[ShapeInferenceError\] (.*)", str(error))
+        if node is None:  # no kernel, say: that is not the sizes' fault
+            return
+        raise SignatureError(f"{what} ({node[3]})", where=f"{where}, {node[2]} node '{node[1]}'", hint=hint) from error
+    _run(live, _inputs(inputs, {}), where, what, hint)
+
+
+def _has_other_numbers(value: ir.Value, before: Mapping[str, Sequence[Any]]) -> bool:
+    pairs = zip(before.get(str(value.name), ()), value.shape or (), strict=False)
+    return any(isinstance(new, int) and new != old for old, new in pairs)
 
 
 def check(model: ir.Model, freed: Sequence[str], before: Mapping[str, Sequence[Any]], where: str) -> None:
@@ -34,19 +71,20 @@ def check(model: ir.Model, freed: Sequence[str], before: Mapping[str, Sequence[A
         SignatureError: When it does not run, or mixes rows; the node is named.
     """
     model = _named(model)
-    live = runner.in_memory(model)
+    live = runner.in_memory(model, optimized=False)
     inputs = [v for v in model.graph.inputs if not v.is_initializer()]
     own = _own_sizes(inputs, before)
     rows = [name for name in freed if any(_first(v) == name for v in inputs)]
     for name in freed:
         if name not in rows:
             for factor in (1, 2):
-                _run(live, _inputs(inputs, {**own, name: factor * own[name]}), name, where)
+                _run_free(live, _inputs(inputs, {**own, name: factor * own[name]}), name, where)
     for name in rows:
         both = _inputs(inputs, {**own, name: 2})
         batched = [str(v.name) for v in inputs if _first(v) == name]
         alone = [{k: a[i : i + 1] if k in batched else a for k, a in both.items()} for i in range(2)]
-        together, singles = _run(live, both, name, where), [_run(live, each, name, where) for each in alone]
+        together = _run_free(live, both, name, where)
+        singles = [_run_free(live, each, name, where) for each in alone]
         mixed = [key for key in together if not _is_by_rows(together[key], *(each[key] for each in singles))]
         if mixed:
             place = _culprit(model, both, alone[0], mixed[0])
@@ -96,20 +134,22 @@ def _inputs(inputs: Sequence[ir.Value], sizes: Mapping[str, int]) -> _Arrays:
     return found
 
 
-def _run(live: runner.Live, arrays: _Arrays, name: str, where: str) -> _Arrays:
+def _run_free(live: runner.Live, arrays: _Arrays, name: str, where: str) -> _Arrays:
+    what = f"the size '{name}' cannot be free: the graph does not run with another one"
+    hint = "the graph holds the size as a number there; export the model again with that size dynamic"
+    return _run(live, arrays, where, what, hint)
+
+
+def _run(live: runner.Live, arrays: _Arrays, where: str, what: str, hint: str) -> _Arrays:
     try:
         return runner.run(live, arrays)
     except Exception as error:  # onnxruntime's exceptions have no base class of their own
         text = " ".join(str(error).split())
         node = re.search(r"running (\w+) node\. Name:\s*'([^']*)'", text)
         place = f"{node[1]} node '{node[2]}'" if node else where
-        shapes = re.search(r"Input shape:.*", text)
+        shapes = re.search(r"Input shape:.*", text) or re.search(r"(?<=Status Message: )(?!/).*", text)
         reason = f" ({shapes[0]})" if shapes else ""
-        raise SignatureError(
-            f"the size '{name}' cannot be free: the graph does not run with another one{reason}",
-            where=f"{where}, {place}" if node else where,
-            hint="the graph holds the size as a number there; export the model again with that size dynamic",
-        ) from error
+        raise SignatureError(f"{what}{reason}", where=f"{where}, {place}" if node else where, hint=hint) from error
 
 
 def _is_by_rows(both: np.ndarray, one: np.ndarray, other: np.ndarray) -> bool:

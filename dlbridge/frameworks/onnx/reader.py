@@ -114,8 +114,12 @@ def _load(source: Any, where: str, options: ReadOptions, *, check: bool = True) 
         return model
     before = {str(v.name): list(v.shape) for v in model.graph.inputs if v.shape is not None}
     freed = edits.apply(model, options)
-    if freed and check:
+    if not check:
+        return model
+    if freed:
         freed_sizes.check(model, freed, before, where)
+    else:
+        freed_sizes.check_stated(model, before, where)
     return model
 
 

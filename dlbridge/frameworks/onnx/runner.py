@@ -103,13 +103,18 @@ def _load(source: OnnxSource | str | os.PathLike[str], providers: Providers) -> 
         return Live(_session(str(path), name, level, providers), source)
 
 
-def in_memory(model: ir.Model) -> Live:
+def in_memory(model: ir.Model, *, optimized: bool = True) -> Live:
     """A session of a graph in memory, without changes. Tensors in files beside one that it was read from are taken in.
+
+    Args:
+        model: The graph.
+        optimized: Whether onnxruntime may rewrite it. Where not, its errors name the nodes of the graph.
 
     Raises:
         FileError: When onnxruntime cannot load it.
     """
-    name, level = model.graph.name or "model", _level(model)
+    none = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    name, level = model.graph.name or "model", _level(model) if optimized else none
     if serialize.weights_size(model) < LARGE:
         whole = ir.external_data.load_to_model(model.clone())
         return Live(_session(ir.to_proto(whole).SerializeToString(), name, level))

@@ -78,6 +78,20 @@ def test_a_size_that_the_graph_holds_is_refused_with_the_node(what):
     assert f"node {node}" in caught.value.where
 
 
+@pytest.mark.parametrize("given", ["[1,4,8,8]", "[batch,4,8,8]"])
+def test_numbers_that_the_graph_does_not_take_are_refused_with_the_node(given):
+    with pytest.raises(SignatureError, match="does not run with") as caught:
+        dlbridge.load(CONV, inputs={"x": given})
+    assert "Conv node 'c'" in caught.value.where and "onnxruntime" not in str(caught.value).lower()
+
+
+def test_numbers_that_an_inference_of_shapes_refuses_are_named_too():
+    text = "g (float[1,4] x) => (float[1,2] y) <float[4,2] w = {1,2,3,4,5,6,7,8}> { y = MatMul(x, w) }"
+    with pytest.raises(SignatureError, match=r"does not run with x\[1,5\]") as caught:
+        dlbridge.load(_model(text), inputs={"x": "[1,5]"})
+    assert "MatMul node 'y'" in caught.value.where and "the file says x[1,4]" in caught.value.hint
+
+
 @pytest.mark.parametrize(
     ("inputs", "why"),
     [
