@@ -33,8 +33,7 @@ def load(source: Source) -> keras.Model:
 
     Its variables are made when the stateless scope ends, of these weights: no random numbers are drawn before.
     """
-    weights = {key: functools.partial(source.array, key) for key in source.weights}
-    with policy(source), CopiesAhead(weights) as copies, keras.StatelessScope():
+    with policy(source), CopiesAhead(source.array, source.weights) as copies, keras.StatelessScope():
         model = _unfilled(source, copies.tensor)
     model.dlbridge_source = source
     return model
@@ -47,7 +46,7 @@ def save_weights(source: Source, folder: Path) -> None:
     """
     scope = keras.StatelessScope(initialize_variables=False)
     with policy(source), compat.own_attributes_skipped(), scope, compat.variables_forgotten():
-        _unfilled(source, _array).save_weights(folder / "model.weights.h5")
+        _unfilled(source, functools.partial(_array, source)).save_weights(folder / "model.weights.h5")
 
 
 def load_saved(source: Source, weights: Path) -> keras.Model:
@@ -85,28 +84,28 @@ def _built(source: Source) -> keras.Model:
     return model
 
 
-def _unfilled(source: Source, convert: Callable[..., Any]) -> keras.Model:
+def _unfilled(source: Source, weight: Callable[[str, str], Any]) -> keras.Model:
     """The written model, in a stateless scope: the initializers of its variables give these weights."""
     model = _built(source)
     variables = _variables(model)
     for key in source.weights:
         if key not in variables:
             raise WeightsError("the written model has no such variable", where=key, hint="please report this")
-        variables[key]._initializer = functools.partial(_numbers, source, key, convert)
+        variables[key]._initializer = functools.partial(_numbers, weight, key)
     regularizing.attach(variables, of_weights(source.model.graph, source.weights))
     return model
 
 
-def _numbers(source: Source, key: str, convert: Callable[..., Any], shape: tuple[int, ...], dtype: str) -> Any:
+def _numbers(weight: Callable[[str, str], Any], key: str, shape: tuple[int, ...], dtype: str) -> Any:
     """A weight as the initializer of its variable."""
-    array = source.array(key)
-    if array.shape != tuple(shape):
-        raise WeightsError(f"the variable has the shape {tuple(shape)}, the weight {array.shape}", where=key)
-    return convert(key, array, dtype)
+    made = weight(key, dtype)
+    if tuple(made.shape) != tuple(shape):
+        raise WeightsError(f"the variable has the shape {tuple(shape)}, the weight {tuple(made.shape)}", where=key)
+    return made
 
 
-def _array(key: str, array: np.ndarray, dtype: str) -> np.ndarray:
-    return np.asarray(contiguous(array), dtype)
+def _array(source: Source, key: str, dtype: str) -> np.ndarray:
+    return np.asarray(contiguous(source.array(key)), dtype)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
 
@@ -63,12 +63,14 @@ class CopiesAhead:
     A copy takes as long as the machine needs to give its memory, and leaves Python alone meanwhile.
 
     Args:
-        weights: Key -> a function that reads the weight.
+        read: Reads the weight of a key.
+        keys: The keys of the weights.
     """
 
-    def __init__(self, weights: Mapping[str, Callable[[], np.ndarray]]) -> None:
+    def __init__(self, read: Callable[[str], np.ndarray], keys: Iterable[str]) -> None:
         self._threads = ThreadPoolExecutor(_THREADS, "dlbridge-weights")
-        self._copies = {key: self._threads.submit(_copied, read) for key, read in weights.items()}
+        self._read = read
+        self._copies = {key: self._threads.submit(self._copied, key) for key in keys}
 
     def __enter__(self) -> Self:
         return self
@@ -76,15 +78,14 @@ class CopiesAhead:
     def __exit__(self, *args: object) -> None:
         self._threads.shutdown(cancel_futures=True)
 
-    def tensor(self, key: str, array: np.ndarray, dtype: str) -> Any:
-        """A copy of a weight, given as an array, as a tensor of the backend."""
+    def tensor(self, key: str, dtype: str) -> Any:
+        """A copy of a weight as a tensor of the backend."""
         copy = self._copies.pop(key).result() if key in self._copies else None
-        return to_tensor(array, dtype) if copy is None or copy.dtype != dtype else _tensor(copy)
+        return to_tensor(self._read(key), dtype) if copy is None or copy.dtype != dtype else _tensor(copy)
 
-
-def _copied(read: Callable[[], np.ndarray]) -> np.ndarray | None:
-    array = read()
-    return _aligned(array) if _is_shared(array) else None
+    def _copied(self, key: str) -> np.ndarray | None:
+        array = self._read(key)
+        return _aligned(array) if _is_shared(array) else None
 
 
 def _is_shared(array: np.ndarray) -> bool:
