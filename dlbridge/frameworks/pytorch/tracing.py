@@ -17,7 +17,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import FrameType, FunctionType, MethodWrapperType
+from types import FrameType, MethodWrapperType
 from typing import Any, Self
 
 import torch
@@ -27,6 +27,7 @@ from torch.overrides import TorchFunctionMode
 from dlbridge.errors import DlbridgeError
 from dlbridge.frameworks.pytorch import compat
 from dlbridge.frameworks.pytorch.author_frames import AuthorFrames
+from dlbridge.frameworks.pytorch.size_questions import MAY_HOLD_SIZES, asks_for_sizes
 
 _TORCH = str(Path(torch.__file__).parent)
 _HERE = str(Path(__file__).parents[2])
@@ -37,35 +38,13 @@ _IMMATERIAL = {("torch/nn/modules/transformer.py", "_detect_is_causal_mask"): Fa
 
 
 #: What torch asks tensors while it traces, thousands of times: no guard and no node comes of it.
-_QUESTIONS = frozenset(
-    [torch.device]
-    + [
-        getattr(torch.Tensor, name)
-        for name in (
-            *("_is_view", "dim", "is_conj", "is_inference", "is_neg", "numel", "size", "storage_offset", "stride"),
-            "untyped_storage",
-        )
-    ]
-)
-#: What depends on sizes and is told as a truth value.
-_OF_SIZES = frozenset({torch.Tensor.is_contiguous, torch.Tensor.is_same_size, torch.is_same_size})
-#: Torch's own functions that ask for sizes, of which nothing comes but arguments of an op.
-_ASK_FOR_NOTHING = frozenset(f"adaptive_{kind}_pool{rank}d" for kind in ("avg", "max") for rank in (1, 2, 3))
-#: Parts of torch that carry out what is called, or trace it: the author's code does not see what they ask.
-_WITHIN = (
-    *(
-        "__init__.py",
-        "_decomp",
-        "_dispatch",
-        "_export",
-        "_functorch",
-        "_guards.py",
-        "_higher_order_ops",
-        "_library",
-        "_meta_reg",
-    ),
-    *("_prims", "_refs", "_subclasses", "export", "fx", "utils"),
-)
+_QUESTIONS = frozenset({torch.device}) | {
+    getattr(torch.Tensor, name)
+    for name in (
+        *("_is_view", "dim", "is_conj", "is_inference", "is_neg", "numel", "size", "storage_offset", "stride"),
+        "untyped_storage",
+    )
+}
 
 
 class DataDependentError(DlbridgeError):
@@ -91,8 +70,7 @@ class Tracing(TorchFunctionMode):
 
     Attributes:
         lines: (number of guards before, after, line) of each call that made guards.
-        asks_sizes: Whether code has asked for a size that is free, or was given a list of tensors: it may take another
-            way for some sizes.
+        asks_sizes: Whether code has asked for a free size: it may do something else for another one.
     """
 
     def __init__(self, instead: Mapping[Any, Callable[..., Any]], module: torch.nn.Module | None = None) -> None:
@@ -112,8 +90,8 @@ class Tracing(TorchFunctionMode):
         kwargs = kwargs or {}
         if type(func) is MethodWrapperType or func in _QUESTIONS:  # the first are attributes: most of the calls
             made = func(*args, **kwargs)
-            if type(made) in _SIZES and not self.asks_sizes:
-                self.asks_sizes = _tells_sizes(func, made) and _is_asked_for(sys._getframe())
+            if type(made) in MAY_HOLD_SIZES and not self.asks_sizes:
+                self.asks_sizes = asks_for_sizes(func, made, sys._getframe().f_back)
             return made
         if func is torch.Tensor.__bool__ or (func is torch.Tensor.item and args[0].dtype is torch.bool):
             return _truth(func, args[0])
@@ -128,8 +106,7 @@ class Tracing(TorchFunctionMode):
             self._author.note(sys._getframe().f_back, _nodes_after(graph, last))
         if after != before:
             self.lines.append((before, after, user_line(sys._getframe())))
-        if not self.asks_sizes and _tells_sizes(func, made):
-            self.asks_sizes = _is_asked_for(sys._getframe())
+        self.asks_sizes = self.asks_sizes or asks_for_sizes(func, made, sys._getframe().f_back)
         return made
 
     def __enter__(self) -> Self:
@@ -145,38 +122,6 @@ class Tracing(TorchFunctionMode):
             mode = compat.detect_fake_mode(args)
             self._env = mode.shape_env if mode is not None else None
         return len(self._env.guards) if self._env is not None else 0
-
-
-#: The types of free sizes.
-_FREE = (torch.SymInt, torch.SymFloat, torch.SymBool)
-#: Those of answers that may hold free sizes.
-_SIZES = frozenset({*_FREE, torch.Size, torch.UntypedStorage, tuple})
-
-
-def _tells_sizes(func: Any, made: Any) -> bool:
-    """Whether a call may tell its caller something of free sizes: a list of tensors has a length.
-
-    So may a function that is not torch's: within it this mode is off.
-    """
-    if isinstance(func, FunctionType) and not func.__module__.startswith("torch"):
-        return True
-    if isinstance(made, (tuple, list)):
-        return any(isinstance(item, (*_FREE, torch.Tensor)) for item in made)
-    return isinstance(made, (*_FREE, torch.UntypedStorage)) or (isinstance(made, bool) and func in _OF_SIZES)
-
-
-def _is_asked_for(frame: FrameType | None) -> bool:
-    """Whether the caller of a function is code that may do something else for another answer: the author's, say."""
-    handlers = (__file__, *(f"{_TORCH}/{part}.py" for part in ("_ops", "_tensor", "overrides")))
-    while frame is not None:
-        code = frame.f_code
-        if code.co_name != "__torch_function__" and not code.co_filename.startswith(handlers):
-            break
-        frame = frame.f_back
-    if frame is None or not code.co_filename.startswith(_TORCH + os.sep):
-        return True
-    within = code.co_filename[len(_TORCH) + 1 :].startswith(_WITHIN)
-    return not within and code.co_name not in _ASK_FOR_NOTHING
 
 
 def _truth(func: Any, tensor: torch.Tensor) -> Any:
