@@ -17,6 +17,13 @@ The body of a function is the layer's meaning at inference. Weights are in PyTor
     ``Y = X * cos + concat(-second half, first half) * sin`` on the last axis: rotary embedding (Su et al., 2021) as
     Llama has it. cos and sin broadcast to X and are as long on the last axis.
 
+``CompactSteps(X, mask)``
+    The steps of a sequence that a mask keeps, in their order, before the others: what a recurrent layer that skips the
+    others walks along. X ``(batch, time, features)``, mask booleans ``(batch, time)``.
+``SpreadSteps(X, mask)``
+    What such a layer returns, at its place: each step has the one of the last step that is kept up to it, 0 where none
+    is. X ``(batch, time, features)`` in the order of ``CompactSteps``, mask booleans ``(batch, time)``.
+
 ``RelativeBuckets(X)``, ``num_buckets``, ``max_distance``, ``bidirectional``
     The bucket of each relative position (integers, key minus query), of which T5 (Raffel et al., 2020) learns one bias
     each. Half of the buckets are of one distance each, from 0 on; farther ones share the others, which grow with the
@@ -120,6 +127,40 @@ _CAUSAL_MASK = """CausalMask <axis: int = 1, window: int = 0> ({inputs}) => (mas
         {mask}
     }}"""
 
+_COMPACT_STEPS = """CompactSteps (X, mask) => (Y) {
+        zero = Constant <value_int: int = 0> ()
+        one = Constant <value_int: int = 1> ()
+        last = Constant <value_ints: ints = [2]> ()
+        sizes = Shape <start: int = 1> (mask)
+        count = Squeeze (sizes)
+        steps = Range (zero, count, one)
+        behind = Add (steps, count)
+        keys = Where (mask, steps, behind)
+        sorted, order = TopK <axis: int = 1, largest: int = 0> (keys, sizes)
+        places = Unsqueeze (order, last)
+        shape = Shape (X)
+        wide = Expand (places, shape)
+        Y = GatherElements <axis: int = 1> (X, wide)
+    }"""
+
+_SPREAD_STEPS = """SpreadSteps (X, mask) => (Y) {
+        zero = Constant <value_int: int = 0> ()
+        one = Constant <value_int: int = 1> ()
+        last = Constant <value_ints: ints = [2]> ()
+        none_float = Constant <value_float: float = 0.0> ()
+        none = CastLike (none_float, X)
+        kept = Cast <to: int = 7> (mask)
+        count = CumSum (kept, one)
+        before = Sub (count, one)
+        place = Unsqueeze (before, last)
+        nearest = Max (place, zero)
+        shape = Shape (X)
+        wide = Expand (nearest, shape)
+        found = GatherElements <axis: int = 1> (X, wide)
+        seen = GreaterOrEqual (place, zero)
+        Y = Where (seen, found, none)
+    }"""
+
 _RELATIVE_BUCKETS = """RelativeBuckets <num_buckets: int = 32, max_distance: int = 128, bidirectional: int = 0>
     (X) => (Y) {
         zero_int = Constant <value_int: int = 0> ()
@@ -202,6 +243,8 @@ _BODIES = {
         across = Mul (turned, sin)
         Y = Add (along, across)
     }""",
+    ("CompactSteps", ""): _COMPACT_STEPS,
+    ("SpreadSteps", ""): _SPREAD_STEPS,
     ("RelativeBuckets", ""): _RELATIVE_BUCKETS,
     ("FakeQuantize", ""): """FakeQuantize <quant_min: int, quant_max: int> (X, scale, zero_point) => (Y) {
         low_int = Constant <value_int: int = @quant_min> ()

@@ -85,6 +85,11 @@ def _embedding(node: Match, known: Integers) -> Sizes | None:
     return None if indices is None or w is None else [*indices, w[1]]
 
 
+@rule("CompactSteps", "SpreadSteps", domain=extension.DOMAIN)
+def _steps(node: Match, known: Integers) -> Sizes | None:
+    return shape_of(node.input(0))
+
+
 @rule("CausalMask", domain=extension.DOMAIN)
 def _causal_mask(node: Match, known: Integers) -> Sizes | None:
     x, padding = shape_of(node.input(0)), shape_of(node.input(1))

@@ -86,12 +86,19 @@ def infer_node(node: ir.Node, known: Integers, opset: int = traits.IR_OPSET) -> 
         if found is not None:
             _set_type(value, found)
     if node.domain == extension.DOMAIN:
-        weight = input_at(node, 1) or node.inputs[0]
-        assert weight is not None
-        node.outputs[0].type = weight.type if match(node, "CausalMask") is None else ir.TensorType(ir.DataType.BOOL)
+        node.outputs[0].type = _extension_type(node)
     if any(_is_open(value) for value in node.outputs):
         _close(node, known)
     known.visit(node)
+
+
+def _extension_type(node: ir.Node) -> ir.TypeProtocol | None:
+    """The type of the output of a node of the ``dlbridge`` domain."""
+    if match(node, "CausalMask") is not None:
+        return ir.TensorType(ir.DataType.BOOL)
+    has_mask = match(node, "CompactSteps", "SpreadSteps") is not None
+    like = node.inputs[0] if has_mask else input_at(node, 1) or node.inputs[0]
+    return None if like is None else like.type
 
 
 def walk(

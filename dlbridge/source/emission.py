@@ -12,12 +12,13 @@ import onnx_ir as ir
 
 from dlbridge.errors import UnsupportedOpError
 from dlbridge.ops import traits
-from dlbridge.ops.keys import op_key
+from dlbridge.ops.keys import is_op, op_key
 from dlbridge.ops.names import unique
 from dlbridge.source.arithmetic import Arithmetic, Elements
 from dlbridge.source.blocks import Block, is_weight
-from dlbridge.source.code import Code
-from dlbridge.source.expr import Val
+from dlbridge.source.code import Code, expression
+from dlbridge.source.expr import BinOp, Call, Val
+from dlbridge.source.expr_printer import text_of
 from dlbridge.source.names import identifier
 from dlbridge.source.op import Emit, Op, Rules
 
@@ -66,6 +67,7 @@ def emit_all(
     if refused:
         raise refused[0] if len(refused) == 1 else _all_of(refused)
     aliases = _resolve_aliases(emits, set(graph.outputs))
+    _negate_comparisons(emits)
     returned: list[ir.Value | Code] = []
     for value in graph.outputs:
         elements = arithmetic.elements(value) if arithmetic.is_computed(value) else None
@@ -98,6 +100,25 @@ def _resolve_aliases(emits: dict[ir.Node, Emit], outputs: set[ir.Value]) -> dict
             aliases[node.outputs[0]] = value
             del emits[node]
     return aliases
+
+
+def _negate_comparisons(emits: Mapping[ir.Node, Emit]) -> None:
+    """``~(a == b)``, of a comparison that nothing else reads, is ``a != b``."""
+    for node, emit in emits.items():
+        compared = node.inputs[0] if is_op(node, "Not") else None
+        maker = compared.producer() if compared is not None and len(compared.uses()) == 1 else None
+        if maker is not None and maker in emits and is_op(maker, "Equal") and not compared.is_graph_output():  # type: ignore[union-attr]
+            emit.code = _negation(emits[maker].code) or emit.code
+
+
+def _negation(comparison: Code) -> Code | None:
+    """The code that says the opposite of a comparison for equality."""
+    match comparison:
+        case BinOp(left, "==", right):
+            return BinOp(left, "!=", right)
+        case Call(function, arguments) if text_of(function) == "ops.equal":
+            return Call(expression("ops.not_equal"), arguments)
+    return None
 
 
 def _needed(emits: Mapping[ir.Node, Emit], returned: list[ir.Value | Code]) -> dict[ir.Node, Emit]:

@@ -6,6 +6,8 @@ other inputs are those of ONNX. Its attribute ``gives`` says what its outputs ar
 
 - ``layer``: the layer's own, a sequence ``(batch, time, directions * units)`` and states ``(batch, units)``. A layer of
   both directions that gives no sequence gives its last output, ``(batch, 2 * units)``.
+  A mask (input 8) says which steps it walks along, as those of Keras do; with ``zero_masked`` its outputs at the
+  others are 0.
 - ``states``: the layer's own sequence, and states as ONNX has them.
 - ``all``: what ONNX gives.
 """
@@ -25,6 +27,7 @@ from dlbridge.passes.rewriter import Site
 from dlbridge.source.code import single
 from dlbridge.source.op import Op, bare
 from dlbridge.source.recurrent import (
+    LENGTHS,
     PEEPHOLES,
     STATES,
     USUAL,
@@ -40,6 +43,8 @@ _ACTIVATIONS: dict[str, tuple[Any, ...]] = {
     kind.lower(): (name, *(single(n) for n in numbers)) for name, (kind, *numbers) in RECURRENT_ACTIVATIONS.items()
 }
 _SWAPPED = [1, 0, 2]
+#: The input that is a mask, of a node that is a layer of Keras.
+MASK = PEEPHOLES + 1
 
 
 def recurrent_layers(graph: ir.Graph) -> bool:
@@ -81,6 +86,8 @@ def _legalise(site: Site) -> bool:
     if not op.attr("layout"):
         _read_batch_first(site)
     _give(site, results)
+    if results.gives == "layer":
+        _take_mask(site)
     site.set_form(FORM, gives=results.gives, **names)
     return True
 
@@ -230,3 +237,45 @@ def _give_batch_first(site: Site, ends: list[ir.Value]) -> None:
 
 def _swapped(shape: ir.Shape | None) -> ir.Shape | None:
     return None if shape is None else ir.Shape([shape[1], shape[0], *shape[2:]])
+
+
+# --- masks ------------------------------------------------------------------------------------------------------------
+
+
+def _take_mask(site: Site) -> None:
+    """Let the layer skip the steps that a mask leaves out, where the graph moves these away and the outputs back."""
+    compact = producer(site.operand(0), "CompactSteps")
+    is_plain = directions(bare(site.node)) == 1 and site.get("direction", "forward") == "forward"
+    if compact is None or not is_plain or site.input(LENGTHS) is not None or site.is_read(1):
+        return
+    mask = compact.operand(1)
+    nodes = [node for node in readers(site.output) if node is None or any(map(is_read, node.outputs))]
+    spread = [found for node in nodes if (found := match(node, "SpreadSteps")) is not None]
+    if not spread or len(spread) != len(nodes) or any(each.operand(1) is not mask for each in spread):
+        return
+    ends = [each.output for each in spread]
+    after = [node for end in ends for node in readers(end)]
+    made = [node for node in after if node is not None]
+    site.set_input(0, compact.operand(0))
+    site.set_input(MASK, mask)
+    if all(map(_takes_last, after)):  # without its sequence, a layer gives its last output
+        site.rewriter.let_stand_for(site.node.outputs[1], [node.outputs[0] for node in made])
+    elif all(_zeroes(node, mask) for node in after):
+        site.set(zero_masked=1)
+        site.rewriter.let_stand_for(site.output, [node.outputs[0] for node in made])
+    else:
+        site.rewriter.let_stand_for(site.output, ends)
+    site.rewriter.erase_unused([*made, *(each.node for each in spread), compact.node])
+
+
+def _takes_last(node: ir.Node | None) -> bool:
+    gather = match(node, "Gather", axis=1)
+    return gather is not None and gather.constant_scalar(1) == -1 and gather.rank(1) == 0
+
+
+def _zeroes(node: ir.Node | None, mask: ir.Value) -> bool:
+    """Whether a node makes 0 of the steps that a mask leaves out."""
+    where = match(node, "Where")
+    wide = None if where is None else producer(where.operand(0), "Unsqueeze")
+    is_mask = wide is not None and wide.operand(0) is mask and wide.constant_ints(1) == [2]
+    return is_mask and where is not None and where.constant_scalar(2) == 0

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from dlbridge.ops.extension import DOMAIN
 from dlbridge.source.arrays import ArrayDialect, Family, as_many_as_read
 from dlbridge.source.code import Code, call, code
 from dlbridge.source.op import Dim, Emit, Op
@@ -35,6 +36,16 @@ def _fits(have: list[Dim], asked: list[Dim], axis: int) -> bool:
     pairs = list(zip(have, asked, strict=True))
     del pairs[axis]
     return all(a == b is not None for a, b in pairs)
+
+
+@indexing("CompactSteps", domain=DOMAIN)
+def compact_steps(op: Op, arrays: ArrayDialect) -> Code:
+    return call("compact_steps", op[0], op[1])
+
+
+@indexing("SpreadSteps", domain=DOMAIN)
+def spread_steps(op: Op, arrays: ArrayDialect) -> Code:
+    return call("spread_steps", op[0], op[1])
 
 
 @indexing("GatherND")

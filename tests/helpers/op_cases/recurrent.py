@@ -28,7 +28,13 @@ def cases() -> list[Case]:
     both = {"direction": "bidirectional"}
     loud = X((5, 2, 3), free=(0, 1), make=lambda n: 4 * n)
     first, batched = X((2, 5, 3), free=(0, 1)), X((2, 1, 4))
+    masks = (lambda m: m > 0, lambda m: m > 9, lambda m: m < 9)  # of the second no step is left, of the third all are
     return [
+        *(
+            case(f"dlbridge:{op}", X((2, 5, 3), dtype, free=(0, 1)), X((2, 5), "bool", free=(0, 1), make=kept))
+            for op in ("CompactSteps", "SpreadSteps")
+            for kept, dtype in zip(masks, ("float32", "float32", "float64"), strict=True)
+        ),
         layer("LSTM", 4, 1, layer="nn.LSTM(3, 4)"),
         layer("LSTM", 4, 2, **both, layer="bidirectional=True"),
         layer("LSTM", 4, 1, bias=False, outputs=1, layer="bias=False"),

@@ -13,6 +13,8 @@ from dlbridge.frameworks.keras.building import IR_DTYPES
 from dlbridge.frameworks.keras.call_site import CallSite, layer
 from dlbridge.frameworks.keras.reads.stepping import step_through
 from dlbridge.frameworks.keras.rules import RECURRENT_ACTIVATIONS
+from dlbridge.ops import traits
+from dlbridge.ops.extension import DOMAIN
 
 #: Class of a cell -> (op, the gates in the standard's order as places in Keras' order). A user's class of that name is
 #: another cell.
@@ -114,53 +116,42 @@ def _run_cell(
 ) -> Run:
     """One cell over a sequence.
 
-    A masked step changes nothing, so the steps that count are walked alone: they are gathered to the front first and
-    their outputs put back after, each where the last one before it was.
+    A masked step changes nothing, so the steps that count are walked alone: they are moved to the front first, and
+    their outputs to their places after.
     """
-    order = place = count = None
+    lengths = None
     if mask is not None:
-        order, place, count = _compaction(site, mask)
-        x = _along_time(site, x, order)
-    keeps_cell = count is not None and wants_state and isinstance(cell, keras.layers.LSTMCell)
-    lengths = site.op("Max", count, 1) if keeps_cell else None  # the cell's own state has no sequence
+        mask = site.cast(mask, ir.DataType.BOOL)
+        if mask.producer() is not None:
+            mask.metadata_props.setdefault(traits.VARIABLE, "mask")
+        x = site.op("CompactSteps", x, mask, domain=DOMAIN)
+        if wants_state and isinstance(cell, keras.layers.LSTMCell):  # the cell's own state has no sequence
+            lengths = site.op("Max", site.cast(_count(site, mask), "int32"), 1)
     ys, finals = _node(site, [cell], x, initial, lengths=lengths)
     sequence = site.transpose(site.squeeze(ys, 1), [1, 0, 2])
     states = [site.squeeze(f, 0) for f in finals]
     if mask is None:
         return Run(sequence, states[0], states)
-    assert place is not None and count is not None
-    found = _along_time(site, sequence, site.op("Max", place, 0))
-    seen = site.unsqueeze(site.op("GreaterOrEqual", place, 0), 2)
-    outputs = site.op("Where", seen, found, 0.0)
+    outputs = site.op("SpreadSteps", sequence, mask, domain=DOMAIN)
+    last = _last(site, outputs)  # 0 where no step counts
+    states = [last, *states[1:]]
+    if initial is not None or len(states) > 1:
+        any_step = site.unsqueeze(site.op("Greater", _count(site, mask), 0), 1)
+        starts = initial or [0.0] * len(states)
+        states = [site.op("Where", any_step, state, start) for state, start in zip(states, starts, strict=True)]
     if zero:
-        outputs = site.op("Where", site.unsqueeze(site.cast(mask, ir.DataType.BOOL), 2), outputs, 0.0)
-    ends = site.op("Max", site.cast(count, "int64"), 1) - 1
-    last = site.squeeze(_along_time(site, sequence, site.unsqueeze(ends, 1)), 1)
-    any_step = site.unsqueeze(site.op("Greater", count, 0), 1)
-    starts = initial or [0.0] * len(states)
-    states = [
-        site.op("Where", any_step, value, start) for value, start in zip([last, *states[1:]], starts, strict=True)
-    ]
-    final = site.squeeze(site.slice(outputs, 1, -1, None), 1)
-    return Run(outputs, final if zero else site.op("Where", any_step, last, 0.0), states)
+        outputs = site.op("Where", site.unsqueeze(mask, 2), outputs, 0.0)
+        last = _last(site, outputs)
+    return Run(outputs, last, states)
 
 
-def _compaction(site: CallSite, mask: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
-    """(the steps that count first, in their order; for each step the place there of the last that counted, -1 for
-    none; how many count), int64 but for the last, which is int32."""
-    counted = site.cast(site.cast(mask, ir.DataType.BOOL), ir.DataType.INT64)
-    length = site.size(mask, 1)
-    keys = site.steps(mask, 1) + (1 - counted) * length
-    _, order = site.op("TopK", keys, length, axis=1, largest=0, outputs=2)
-    place = site.op("CumSum", counted, 1) - 1
-    return order, place, site.cast(site.op("ReduceSum", counted, [1], keepdims=0), "int32")
+def _last(site: CallSite, sequence: ir.Value) -> ir.Value:
+    return site.op("Gather", sequence, -1, axis=1)
 
 
-def _along_time(site: CallSite, x: ir.Value, order: ir.Value) -> ir.Value:
-    """``x[b, order[b, t]]``."""
-    wide = site.unsqueeze(order, 2)
-    shape = site.op("Concat", site.op("Shape", order), site.size(x, 2), axis=0)
-    return site.op("GatherElements", x, site.op("Expand", wide, shape), axis=1)
+def _count(site: CallSite, mask: ir.Value) -> ir.Value:
+    """How many steps of each row count."""
+    return site.op("ReduceSum", site.cast(mask, ir.DataType.INT64), [1], keepdims=0)
 
 
 def _node(

@@ -6,7 +6,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras.recurrent_layers import activation_names
+from dlbridge.frameworks.keras.recurrent_layers import MASK, activation_names
 from dlbridge.frameworks.keras.rules import FORM, keras_dtype, kinds_of, rules
 from dlbridge.source.code import Code, Raw, call, code
 from dlbridge.source.definitions import LAYER
@@ -30,7 +30,9 @@ def layer(op: Op) -> Emit:
     gives_state = gives != "layer" or read not in ([0], [1])  # without its states, a layer gives its last output
     layer = Layer(_new(op, {"return_sequences": 0 in read, "return_state": gives_state}), _weights(op))
     x: Any = call("ops.transpose", op.x, (1, 0, 2)) if op.attr("time_first") else op.x
-    mask = call("steps_before", x, op[LENGTHS]) if op.has(LENGTHS) else None
+    mask = op[MASK] if op.has(MASK) else None
+    if op.has(LENGTHS):
+        mask = call("steps_before", x, op[LENGTHS])
     made = call(LAYER, x, mask=mask, initial_state=_initial_states(op) or None)
     if gives == "layer":
         turned = code("ops.flip({}, axis=1)", made) if is_backwards and read == [0] else made
@@ -89,7 +91,8 @@ def _new(op: Op, returned: dict[str, bool]) -> Code:
         keywords["trainable"] = False  # Bidirectional does not hand its own on
     if op.attr("direction") == "reverse":
         keywords["go_backwards"] = True
-    if op.has(LENGTHS) and returned.get("return_sequences") and directions(op) == 1:
+    is_zero = op.attr("zero_masked") or (op.has(LENGTHS) and directions(op) == 1)
+    if is_zero and returned.get("return_sequences"):
         keywords["zero_output_for_mask"] = True
     if op.out_dtype() == ir.DataType.BFLOAT16:  # Keras' own, orthogonal, cannot be drawn in it
         keywords["recurrent_initializer"] = Raw('"glorot_uniform"')

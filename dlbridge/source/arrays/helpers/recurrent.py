@@ -3,6 +3,20 @@
 from dlbridge.source.arrays import ops
 
 
+def compact_steps(x, mask):
+    """The steps of x that a mask (batch, time) keeps, in their order, before the others."""
+    count = ops.shape(mask)[1]
+    steps = ops.places(count, mask)
+    order = ops.argsort(ops.where(mask, steps, steps + count))
+    return ops.take_along_axis(x, ops.expand_dims(order, 2), axis=1)
+
+
+def spread_steps(x, mask):
+    """What is computed of compact steps, at its place: each step has that of the last one kept up to it, or 0."""
+    place = ops.expand_dims(ops.cumsum(ops.cast(mask, "int32"), axis=1) - 1, 2)
+    return ops.where(place >= 0, ops.take_along_axis(x, ops.maximum(place, 0), axis=1), 0.0)
+
+
 def activation_by_name(name, alpha=None, beta=None):
     """An activation of ONNX's recurrent ops."""
     return {
