@@ -1,5 +1,7 @@
 """passes.lift: activations that people write out become layers; NaN, infinities and zeros are computed as before."""
 
+import re
+
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -121,7 +123,7 @@ def test_integers_stay(body):
 def test_constants_that_give_the_result_more_axes_stay(body):
     model = _model(body, constant="1 1 1 1", y="1, 1, n, 3")
     lift(model)
-    assert not set(_ops(model).split()) & {"Sigmoid", "Swish", "Clip", "LeakyRelu", "Elu"}
+    assert not set(_ops(model).split()) & (set(BODIES.values()) - set(re.findall(r"= (\w+)\(", body)))
     assert _run(model).shape == (1, 1, *X.shape)
 
 
