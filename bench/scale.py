@@ -40,7 +40,7 @@ def run() -> list[dict[str, object]]:
 
 def _served(models: Path) -> Iterator[dict[str, object]]:
     entry = models / "cnn_digits"
-    arrays = load.sample(load_session(entry).inputs)
+    arrays = load.sample(load_session(entry).signature)
     message = load.request(entry.name, arrays)
     first: dict[int, float] = {}
     config = (entry / "config.pbtxt").read_text()

@@ -88,7 +88,7 @@ def run() -> list[dict[str, object]]:
 
 def _measured(repository: Path, name: str, seconds: float) -> Iterator[dict[str, object]]:
     session = load_session(repository / name, threads=1)
-    arrays = load.sample(session.inputs)
+    arrays = load.sample(session.signature)
     best: dict[tuple[str, str], load.Load | Failure] = {}
     memory: dict[str, float] = {}
     alone = 0.0

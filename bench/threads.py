@@ -109,7 +109,7 @@ def _process(
     rates: multiprocessing.SimpleQueue[float],
 ) -> None:
     session = load_session(path, **setting.options, rows=batch)
-    arrays = load.sample(session.inputs, batch)
+    arrays = load.sample(session.signature, batch)
 
     def work(_: int) -> int:
         count = 0

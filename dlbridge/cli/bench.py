@@ -23,13 +23,13 @@ def command(model: Path, concurrency: int, seconds: float, rows: int, as_json: b
     """
     import asyncio
 
-    from dlbridge.errors import require
+    from dlbridge.errors import DlbridgeError, require
     from dlbridge.runtime import load as load_session
 
     load = require("dlbridge.serving.load", "serve")
     model = model.resolve()
     session = load_session(model, threads=1)
-    arrays = load.sample(session.inputs, rows)
+    arrays = load.sample(session.signature, rows)
     alone = load.in_process(session, arrays, min(seconds, 3.0))
     process, port = load.start(model)
     try:
@@ -39,6 +39,8 @@ def command(model: Path, concurrency: int, seconds: float, rows: int, as_json: b
     finally:
         process.terminate()
         process.communicate()
+    if not found.latencies:
+        raise DlbridgeError(f"no request was answered: {found.failure}", where=str(model))
     figures = {
         "requests_per_second": found.throughput,
         "p50_ms": 1000 * found.percentile(50),

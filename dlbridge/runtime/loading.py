@@ -131,6 +131,13 @@ def _load_error(error: Exception, asked: list[tuple[str, dict[str, str]]], where
     for name, _ in asked:
         if name != "CPUExecutionProvider" and (name in text or "provider" in text.lower()):
             return ProviderError(f"{name} could not be started: {text}", where=where)
+    is_none = "Protobuf parsing failed" in text or "No graph was found in the protobuf" in text
+    if is_none:
+        return FileError(
+            "onnxruntime cannot load the model: it is no ONNX file, or it is truncated",
+            where=where,
+            hint="'dlbridge convert MODEL --to onnx' makes one of other models",
+        )
     return FileError(f"onnxruntime cannot load the model: {text}", where=where)
 
 

@@ -32,6 +32,7 @@ import numpy as np
 from dlbridge.errors import FileError, SignatureError, require
 from dlbridge.runtime.images import IMAGE_SUFFIXES, image_reader, stacked
 from dlbridge.runtime.signature import Port
+from dlbridge.runtime.values import is_in_range
 
 Batch = dict[str, np.ndarray]
 #: A compressed array that is larger than this ...
@@ -98,7 +99,11 @@ def fit(array: np.ndarray, port: Port, where: str) -> np.ndarray:
         if kinds[0] in "UTO":
             return array.astype(object)
     elif kinds[0] in "biuf" and port.dtype.kind not in "biu":  # ml_dtypes' floats are of kind V
-        return array.astype(port.dtype)
+        with np.errstate(over="ignore"):
+            cast = array.astype(port.dtype)
+        if is_in_range(cast, array):
+            return cast
+        raise SignatureError(f"a number is out of the range of the input {port}", where=where)
     elif kinds[0] in "biu" and kinds[1] in "iu":
         cast = array.astype(port.dtype)
         if np.array_equal(cast, array):
@@ -178,7 +183,9 @@ def _slices(arrays: Batch, inputs: Sequence[Port], size: int | None, path: Path)
 def _only(inputs: Sequence[Port], path: Path, what: str) -> Port:
     if len(inputs) != 1:
         raise SignatureError(
-            f"{what} is one input, the model takes {', '.join(map(str, inputs))}", where=str(path), hint="use .npz"
+            f"{what} is one input, the model takes {', '.join(map(str, inputs)) or 'none'}",
+            where=str(path),
+            hint="use .npz",
         )
     return inputs[0]
 
@@ -277,7 +284,7 @@ def _cells(chunk: list[tuple[int, list[str]]], places: list[int], port: Port, pa
         raise
     if port.dtype.kind == "b":
         return numbers != 0
-    return fit(numbers, port, str(path)) if port.dtype.kind in "iu" else numbers.astype(port.dtype)
+    return fit(numbers, port, str(path)) if port.dtype.kind != "b" else numbers.astype(port.dtype)
 
 
 def _fits(cell: str, port: Port) -> bool:

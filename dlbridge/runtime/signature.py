@@ -158,10 +158,14 @@ def _as_array(given: Any, port: Port) -> np.ndarray:
     elif array.dtype == port.dtype:
         return array
     elif not is_array and array.dtype.kind in "biuf":
-        cast = array.astype(port.dtype)
+        with np.errstate(all="ignore"):
+            cast = array.astype(port.dtype)
         # numbers of a list have no dtype of their own; those of an integer input must not change
-        if port.dtype.kind not in "biu" or (array.size == 0 or np.array_equal(cast, array)):
+        is_whole = port.dtype.kind in "biu"
+        if array.size == 0 or (np.array_equal(cast, array) if is_whole else values.is_in_range(cast, array)):
             return cast
+        if not is_whole:
+            raise SignatureError(f"a number is out of the range of {port}", where=f"input '{port.name}'")
     raise SignatureError(
         f"the array is {array.dtype}, the model takes {port}",
         where=f"input '{port.name}'",

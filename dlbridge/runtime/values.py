@@ -40,6 +40,11 @@ Value: TypeAlias = np.ndarray | onnxruntime.OrtValue
 Run = Callable[..., list[Any]]
 
 
+def is_in_range(cast: np.ndarray, array: np.ndarray) -> bool:
+    """Whether numbers that were cast to floating-point numbers are still finite where they were."""
+    return bool(np.array_equal(np.isfinite(cast), np.isfinite(array)))
+
+
 def shape(value: Value) -> tuple[int, ...]:
     """The sizes of a value."""
     return value.shape if isinstance(value, np.ndarray) else tuple(value.shape())

@@ -12,13 +12,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
-from dlbridge.errors import DlbridgeError
+from dlbridge.errors import DlbridgeError, SignatureError
 from dlbridge.runtime.session import Session
-from dlbridge.runtime.signature import Port
+from dlbridge.runtime.signature import Port, Signature
 from dlbridge.serving.tensors import Tensor, from_array
+
+#: What free sizes behind the first may be: constraints may ask for two, or for a multiple of a power of two.
+_SIZES = (1, 2, 3, 4, 8, 16, 32, 64, 128, 224)
 
 
 @dataclass(frozen=True)
@@ -29,11 +33,13 @@ class Load:
         seconds: How long it lasted.
         latencies: Of each answer, in seconds, sorted.
         failures: Answers that were errors.
+        failure: The first of them, or as much of it as came at once.
     """
 
     seconds: float
     latencies: Sequence[float]
     failures: int
+    failure: str = ""
 
     @property
     def throughput(self) -> float:
@@ -47,12 +53,30 @@ class Load:
         return self.latencies[min(len(self.latencies) - 1, int(len(self.latencies) * percent / 100))]
 
 
-def sample(ports: Sequence[Port], rows: int = 1) -> dict[str, np.ndarray]:
-    """Random inputs of a model; free sizes are ``rows`` for the first and 1 for others."""
+def sample(signature: Signature, rows: int = 1) -> dict[str, np.ndarray]:
+    """Random inputs of a model; free sizes are ``rows`` for the first and 1 for others, or the next that it takes.
+
+    Raises:
+        SignatureError: When it takes none that are tried.
+    """
+    refused: SignatureError | None = None
+    for size in _SIZES:
+        arrays = _random(signature.inputs, rows, size)
+        try:
+            signature.check(arrays)
+        except SignatureError as error:
+            refused = refused or error
+            continue
+        return arrays
+    assert refused is not None
+    raise refused
+
+
+def _random(ports: Sequence[Port], rows: int, size: int) -> dict[str, np.ndarray]:
     generator = np.random.default_rng(0)
     found = {}
     for port in ports:
-        free = [rows, *[1] * len(port.shape)]
+        free = [rows, *[size] * len(port.shape)]
         shape = [size if isinstance(size, int) else own for size, own in zip(port.shape, free, strict=False)]
         if port.dtype == object:
             found[port.name] = np.full(shape, "text", dtype=object)
@@ -64,8 +88,8 @@ def sample(ports: Sequence[Port], rows: int = 1) -> dict[str, np.ndarray]:
 
 
 def request(model: str, arrays: dict[str, np.ndarray]) -> bytes:
-    """An HTTP request for inference with binary tensors."""
-    tensors: dict[str, Tensor] = {name: from_array(array) for name, array in arrays.items()}
+    """An HTTP request for inference with binary tensors; a scalar has one element there."""
+    tensors: dict[str, Tensor] = {name: from_array(np.atleast_1d(array)) for name, array in arrays.items()}
     inputs = [
         {"name": n, "datatype": t.datatype, "shape": t.shape, "parameters": {"binary_data_size": len(t.data)}}
         for n, t in tensors.items()
@@ -73,7 +97,8 @@ def request(model: str, arrays: dict[str, np.ndarray]) -> bytes:
     header = json.dumps({"inputs": inputs, "parameters": {"binary_data_output": True}}).encode()
     body = b"".join([header, *(t.data for t in tensors.values())])
     head = (
-        f"POST /v2/models/{model}/infer HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/octet-stream\r\n"
+        f"POST /v2/models/{quote(model)}/infer HTTP/1.1\r\nHost: localhost\r\n"
+        "Content-Type: application/octet-stream\r\n"
         f"Inference-Header-Content-Length: {len(header)}\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body
@@ -94,6 +119,7 @@ class _Client(asyncio.Protocol):
         self._is_good = True
         self._is_last = False
         self.failures = 0
+        self.failure = ""
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: Any) -> None:
@@ -117,6 +143,8 @@ class _Client(asyncio.Protocol):
                 return
             length = re.search(rb"content-length: *([0-9]+)", head, re.IGNORECASE)
             self._is_good = head[9:12] == b"200"
+            if not self._is_good:
+                self.failure = self.failure or rest.decode("utf-8", "replace")
             self._is_last = b"connection: close" in head.lower()
             self._missing = (int(length[1]) if length else 0) - len(rest)
             self._buffer = b""
@@ -155,7 +183,8 @@ async def apply(
         clients.append(client)
     await asyncio.gather(*(client.done for client in clients))
     took = time.perf_counter() - begin
-    return Load(took, sorted(latencies), sum(client.failures for client in clients))
+    failure = next((client.failure for client in clients if client.failure), "")
+    return Load(took, sorted(latencies), sum(client.failures for client in clients), failure)
 
 
 def in_process(session: Session, arrays: dict[str, np.ndarray], seconds: float) -> float:

@@ -72,6 +72,25 @@ def test_too_many_and_twice(adder):
         session(_GOOD["x"], x=_GOOD["x"])
 
 
+@pytest.mark.parametrize(("kind", "number"), [("float", 1e39), ("float16", 1e6), ("bfloat16", -1e39)])
+def test_a_number_that_would_become_infinite_is_refused(tmp_path, kind, number):
+    session = runtime.load(save_graph(tmp_path / "m.onnx", f"({kind}[n] x) => ({kind}[n] y)", "y = Identity(x)"))
+    assert np.isposinf(session([1.0, float("inf")]).y[1].astype("float32"))
+    with pytest.raises(SignatureError, match="out of the range"):
+        session([1.0, number])
+    np.save(tmp_path / "x.npy", np.array([1.0, number]))
+    with pytest.raises(SignatureError, match="out of the range"):
+        runtime.run_file(session, [str(tmp_path / "x.npy")], str(tmp_path / "y.npz"))
+    assert not (tmp_path / "y.npz").exists()
+
+
+def test_a_file_of_another_kind_is_told(tmp_path):
+    (tmp_path / "model.keras").write_bytes(b"PK and so on")
+    with pytest.raises(FileError, match="it is no ONNX file") as caught:
+        runtime.load(tmp_path / "model.keras")
+    assert "dlbridge convert" in caught.value.hint
+
+
 def test_lists_take_the_dtype_of_the_input(adder):
     result = runtime.load(adder)([[1, 2, 3]], [[0.5, 0.5, 0.5]], [7])
     assert result.y.tolist() == [[0.5, 1.0, 1.5]] and result.next.tolist() == [8]
