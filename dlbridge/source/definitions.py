@@ -270,20 +270,28 @@ def _parameters(rows: list[list[Literal | None]], members: set[str]) -> dict[int
     """Which literals differ between the blocks, and a name for each, that no member has; equal columns share one.
 
     A column of an optional step has no literal in the blocks without it: any parameter that is equal in the others
-    will do.
+    will do, if it means the same where one block alone has the step, or all have one literal.
     """
     names = Names("self", "x", "name", "dtype", "trainable", "input", "output", *members)
-    by_column: dict[tuple[str | None, ...], str] = {}
+    by_column: dict[tuple[str | None, ...], tuple[str, str]] = {}
     slots: dict[int, str] = {}
     columns = list(enumerate(zip(*rows, strict=True)))
     for slot, column in sorted(columns, key=lambda c: None in c[1]):
         texts = tuple(literal_text(lit.value) if lit is not None else None for lit in column)
-        same = next((n for known, n in by_column.items() if _fits(texts, known)), None)
-        if same is None and len(set(texts) - {None}) <= 1:
+        first = next((lit for lit in column if lit is not None), None)
+        hint = first.hint if first is not None else ""
+        is_one = len(set(texts) - {None}) <= 1
+        if is_one and (first is None or (first.keyword is not None and first.value == first.default)):
+            continue
+        fitting = (
+            n for known, (n, meant) in by_column.items() if _fits(texts, known) and (meant == hint or not is_one)
+        )
+        same = next(fitting, None)
+        if same is None and is_one:
             continue
         if same is None:
-            hint_of = next(lit.hint for lit in column if lit is not None)
-            same = by_column[texts] = names.fresh(identifier(hint_of, "value"))
+            same = names.fresh(identifier(hint, "value"))
+            by_column[texts] = same, hint
         slots[slot] = same
     return dict(sorted(slots.items()))
 

@@ -119,7 +119,8 @@ class ModuleWeights:
             elif is_index(part) and index == 0 and around in self.sequences:
                 made = self.dialect.item_of_sequence(made, part)
             elif is_index(part) and index > 0 and of in LISTED and not self._is_class(owner):
-                made = Index(made, Const(int(part)))
+                is_sequence = self.blocks.get(owner) in self.sequences
+                made = self.dialect.item_of_sequence(made, part) if is_sequence else Index(made, Const(int(part)))
             else:
                 made = self.dialect.get(made, part, of)
             owner = f"{owner}.{part}" if owner else part
@@ -217,7 +218,16 @@ class ModuleWeights:
             )
             for path, firsts in self.second_lists.items()
         ]
-        return [*(Assign(self.reach(path), self.reach(first)) for path, first in self.joined), *lists]
+        return [*(self._same(path, first) for path, first in self.joined), *lists]
+
+    def _same(self, path: str, first: str) -> Statement:
+        """What makes a module or weight at a path the one at another."""
+        kind = next((traits.kind(v) for v, home in self.weight_paths.items() if home == first), "module")
+        if kind == "module" or kind in PARAMETERS:  # frameworks know these by their types
+            return Assign(self.reach(path), self.reach(first))
+        around, _, name = path.rpartition(".")
+        owner = self.reach(around) if around else Name("self")
+        return self.dialect.assign(owner, name, self.reach(first), kind)
 
 
 def _owner(key: str) -> str:

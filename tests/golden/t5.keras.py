@@ -105,7 +105,7 @@ class T5Attention(layers.Layer):
 
 
 @keras.saving.register_keras_serializable()
-class T5Attention_1(layers.Layer):
+class T5Attention2(layers.Layer):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.q = layers.Dense(64, use_bias=False, name="q")
@@ -134,7 +134,7 @@ class T5Attention_1(layers.Layer):
 
 
 @keras.saving.register_keras_serializable()
-class T5Attention_2(layers.Layer):
+class T5Attention3(layers.Layer):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.q = layers.Dense(64, use_bias=False, name="q")
@@ -156,7 +156,7 @@ class T5Attention_2(layers.Layer):
 
 
 @keras.saving.register_keras_serializable()
-class T5Attention_3(layers.Layer):
+class T5Attention4(layers.Layer):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.q = layers.Dense(64, use_bias=False, name="q")
@@ -176,7 +176,7 @@ class T5Attention_3(layers.Layer):
 
 
 @keras.saving.register_keras_serializable()
-class T5Attention_4(layers.Layer):
+class T5Attention5(layers.Layer):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.q = layers.Dense(64, use_bias=False, name="q")
@@ -263,7 +263,7 @@ class T5LayerSelfAttention(layers.Layer):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.layer_norm = layers.RMSNormalization(name="layer_norm")
-        self.SelfAttention = T5Attention_1(name="SelfAttention")
+        self.SelfAttention = T5Attention2(name="SelfAttention")
         self.dropout = layers.Dropout(0.1, name="dropout")
 
     def call(self, hidden_states, attention_mask):
@@ -274,11 +274,11 @@ class T5LayerSelfAttention(layers.Layer):
 
 
 @keras.saving.register_keras_serializable()
-class T5LayerSelfAttention_1(layers.Layer):
+class T5LayerSelfAttention2(layers.Layer):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.layer_norm = layers.RMSNormalization(name="layer_norm")
-        self.SelfAttention = T5Attention_3(name="SelfAttention")
+        self.SelfAttention = T5Attention4(name="SelfAttention")
         self.dropout = layers.Dropout(0.1, name="dropout")
 
     def call(self, hidden_states, attention_mask, position_bias):
@@ -292,7 +292,7 @@ class T5LayerCrossAttention(layers.Layer):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.layer_norm = layers.RMSNormalization(name="layer_norm")
-        self.EncDecAttention = T5Attention_2(name="EncDecAttention")
+        self.EncDecAttention = T5Attention3(name="EncDecAttention")
         self.dropout = layers.Dropout(0.1, name="dropout")
 
     def call(self, hidden_states, key_value_states, attention_mask):
@@ -304,11 +304,11 @@ class T5LayerCrossAttention(layers.Layer):
 
 
 @keras.saving.register_keras_serializable()
-class T5LayerCrossAttention_1(layers.Layer):
+class T5LayerCrossAttention2(layers.Layer):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.layer_norm = layers.RMSNormalization(name="layer_norm")
-        self.EncDecAttention = T5Attention_4(name="EncDecAttention")
+        self.EncDecAttention = T5Attention5(name="EncDecAttention")
         self.dropout = layers.Dropout(0.1, name="dropout")
 
     def call(self, hidden_states, key_value_states, attention_mask, position_bias):
@@ -367,12 +367,12 @@ class T5Block(layers.Layer):
 
 
 @keras.saving.register_keras_serializable()
-class T5Block_1(layers.Layer):
+class T5Block2(layers.Layer):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.layer = [
-            T5LayerSelfAttention_1(name="layer-0"),
-            T5LayerCrossAttention_1(name="layer-1"),
+            T5LayerSelfAttention2(name="layer-0"),
+            T5LayerCrossAttention2(name="layer-1"),
             T5LayerFF(name="layer-2"),
         ]
 
@@ -418,7 +418,7 @@ class T5Stack(layers.Layer):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.dropout = layers.Dropout(0.1, name="dropout")
-        self.block = [T5Block(name="block-0"), T5Block_1(name="block-1"), T5Block_1(name="block-2")]
+        self.block = [T5Block(name="block-0"), T5Block2(name="block-1"), T5Block2(name="block-2")]
         self.final_layer_norm = layers.RMSNormalization(name="final_layer_norm")
         self.dropout_dropout = layers.Dropout(0.1)
 

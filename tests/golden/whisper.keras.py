@@ -70,7 +70,7 @@ class WhisperAttention(layers.Layer):
 
 
 @keras.saving.register_keras_serializable()
-class WhisperAttention_1(layers.Layer):
+class WhisperAttention2(layers.Layer):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.q_proj = layers.Dense(64, name="q_proj")
@@ -91,7 +91,7 @@ class WhisperAttention_1(layers.Layer):
 
 
 @keras.saving.register_keras_serializable()
-class WhisperAttention_2(layers.Layer):
+class WhisperAttention3(layers.Layer):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.q_proj = layers.Dense(64, name="q_proj")
@@ -136,12 +136,12 @@ class WhisperDecoderLayer(layers.Layer):
         self.self_attn_layer_norm = layers.LayerNormalization(
             epsilon=1e-05, name="self_attn_layer_norm"
         )
-        self.self_attn = WhisperAttention_2(name="self_attn")
+        self.self_attn = WhisperAttention3(name="self_attn")
         self.dropout = layers.Dropout(0.0)
         self.encoder_attn_layer_norm = layers.LayerNormalization(
             epsilon=1e-05, name="encoder_attn_layer_norm"
         )
-        self.encoder_attn = WhisperAttention_1(name="encoder_attn")
+        self.encoder_attn = WhisperAttention2(name="encoder_attn")
         self.dropout_1 = layers.Dropout(0.0)
         self.final_layer_norm = layers.LayerNormalization(epsilon=1e-05, name="final_layer_norm")
         self.fc1 = layers.Dense(96, activation="gelu", name="fc1")

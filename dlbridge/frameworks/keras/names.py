@@ -6,11 +6,27 @@ do for TensorFlow and JAX; Keras' PyTorch backend, which keeps variables in an `
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Collection
 
+from dlbridge.source.names import Names
+
 #: Name of the layer that a model becomes whose own code needs sizes known only at run time; no part of a path.
 NETWORK = "network"
+
+
+class DefinitionNames(Names):
+    """Names of the functions and classes in a file.
+
+    Keras saves layers of one class as ``block``, ``block_1``, ...: what it would make of a class ``Block_1`` is taken.
+    """
+
+    def fresh(self, wanted: str) -> str:
+        if wanted not in self.taken or not wanted[:1].isupper():
+            return super().fresh(wanted)
+        stem = f"{wanted}V" if wanted[-1].isdigit() else wanted
+        return self.take(next(name for number in itertools.count(2) if (name := f"{stem}{number}") not in self.taken))
 
 
 def layer_name(path: str) -> str:

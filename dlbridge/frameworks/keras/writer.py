@@ -18,7 +18,7 @@ from dlbridge.frameworks.keras.blocks import block_tree, free_shared
 from dlbridge.frameworks.keras.fusing import fuse
 from dlbridge.frameworks.keras.lists import lists_of_layers
 from dlbridge.frameworks.keras.merges import merging_layers
-from dlbridge.frameworks.keras.names import spelled
+from dlbridge.frameworks.keras.names import DefinitionNames, spelled
 from dlbridge.frameworks.keras.needs import Classes, nodes_of
 from dlbridge.frameworks.keras.operators import call_functions
 from dlbridge.frameworks.keras.printer import (
@@ -113,7 +113,7 @@ class KerasWriter(KerasWeights):
         arithmetic = Arithmetic(
             lambda value, axis: code(f"ops.shape({{}})[{axis}]", value), largest="larger_size", smallest="smaller_size"
         )
-        self.names = Names("keras", "layers", "ops", "math", "build_model", *helper_names(helpers))
+        self.names = DefinitionNames("keras", "layers", "ops", "math", "build_model", *helper_names(helpers))
         self.functions = Functions(rules, arithmetic, _tensor_of_ints, self.names, stand_in, partial)
         self.emits, self.returned = emit_all(self.graph, rules, arithmetic, _tensor_of_ints, self.functions)
         #: The values that follow from an input; where layers are joined, others are constants, outside of the graph.

@@ -17,6 +17,7 @@ from torch.export import ExportedProgram
 from torch.export.pt2_archive._package import PT2ArchiveReader
 from torch.fx.experimental import _config as fx_config
 from torch.fx.experimental.proxy_tensor import get_proxy_mode, get_proxy_slot
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 from torch.nn.modules.batchnorm import _NormBase as NormBase
 from torch.utils import _pytree as pytree
@@ -41,6 +42,7 @@ __all__ = [
     "core_decompositions",
     "detect_fake_mode",
     "export",
+    "export_in_silence",
     "foreach_clamp_max",
     "foreach_clamp_min",
     "foreach_mul",
@@ -48,6 +50,7 @@ __all__ = [
     "fx_config",
     "has_kernel",
     "int_oo",
+    "is_always",
     "memory_of",
     "operator_names",
     "opt_einsum_is_used",
@@ -81,6 +84,14 @@ def export(*args: Any, **options: Any) -> ExportedProgram:
     return _trace._export(*args, **options)
 
 
+def export_in_silence(*args: Any, **options: Any) -> ExportedProgram:
+    """``torch.export.export`` without what torch has around it, which prints the graph so far where an export fails."""
+    from torch.export import _trace  # it loads much, which most models need not
+
+    bare = getattr(_trace._export_for_training, "__wrapped__", _trace._export_for_training)
+    return bare(*args, **options)
+
+
 def schema(op: Any) -> Any:
     """The schema of an overload of an op; None for what has none."""
     return getattr(op, "_schema", None)
@@ -107,6 +118,11 @@ def contraction_path(equation: str, shapes: Sequence[tuple[int, ...]]) -> list[i
     backend = torch.backends.opt_einsum
     pairs = backend.get_opt_einsum().contract_path(equation, *shapes, shapes=True, optimize=backend.strategy)[0]
     return [*itertools.chain.from_iterable(pairs)]
+
+
+def is_always(condition: Any) -> bool:
+    """Whether a comparison of sizes holds for all of them; the question leaves no guard."""
+    return bool(statically_known_true(condition))
 
 
 def traced_graph() -> torch.fx.Graph | None:

@@ -242,7 +242,9 @@ def _traced(
 ) -> ExportedProgram:
     try:
         with contextlib.nullcontext() if strict else mode or Tracing(_INSTEAD, module):
-            program = torch.export.export(module, example.args, example.kwargs, dynamic_shapes=shapes, strict=strict)
+            program = compat.export_in_silence(
+                module, example.args, example.kwargs, dynamic_shapes=shapes, strict=strict
+            )
             return _without_transforms(module, example, shapes, strict) if _has_transforms(program) else program
     except DlbridgeError:
         raise

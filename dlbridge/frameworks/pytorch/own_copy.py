@@ -10,16 +10,31 @@ import torch
 
 
 def own_copy(module: torch.nn.Module) -> torch.nn.Module:
-    """A copy of a module that shares its tensors.
+    """A copy of a module that shares its tensors; each module of it has its own buffers, on the same memory.
 
     Reading sets a module to eval mode and has some of its parts traced as one op: done to a copy, others who use the
     module meanwhile see nothing of it. A module that cannot be copied (it holds a lock, say) is given back itself.
     """
     tensors = {id(t): t for part in module.modules() for t in _tensors(vars(part))}
     try:
-        return copy.deepcopy(module, tensors)
+        copied = copy.deepcopy(module, tensors)
     except Exception:  # whatever the module holds may say in its own way that it is not to be copied
         return module
+    _part_buffers(copied)
+    return copied
+
+
+def _part_buffers(module: torch.nn.Module) -> None:
+    """Give each module a tensor of its own for a buffer that others hold too.
+
+    torch.export calls one tensor by one name, wherever it is read: modules that are alike would not be read alike.
+    """
+    seen: set[int] = set()
+    for part in module.modules():
+        for name, buffer in part.named_buffers(recurse=False):
+            if id(buffer) in seen:
+                setattr(part, name, buffer.detach())
+            seen.add(id(buffer))
 
 
 def _tensors(item: Any, depth: int = 3) -> Iterator[torch.Tensor]:

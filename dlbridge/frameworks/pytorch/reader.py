@@ -275,14 +275,17 @@ class _Reader:
         return value
 
     def _weight(self, spec: Any, known: dict[int, ir.Value]) -> ir.Value | None:
-        """The initializer of a parameter, buffer or constant; names of the same tensor share one."""
+        """The initializer of a parameter, buffer or constant; names of the same parameter share one.
+
+        A buffer that several modules hold does not train: each has its own, as it has in the state dict.
+        """
         target, program = spec.target, self.exported
         tensor = program.state_dict.get(target)
         if tensor is None:
             tensor = program.constants.get(target)
         if not isinstance(tensor, torch.Tensor):
             return None
-        if id(tensor) in known:
+        if id(tensor) in known and spec.kind.name != "BUFFER":
             traits.add_alias(known[id(tensor)], target)
             return known[id(tensor)]
         kind: traits.Kind = "constant"

@@ -7,13 +7,16 @@ Here they are the same computation in functions that take sizes of any kind.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 
 from dlbridge.frameworks.pytorch import compat
 
+#: What torch hands on of each max pool, where the code says nothing of it.
+_OF_MAX_POOL: Mapping[str, Any] = {"padding": 0, "dilation": 1, "ceil_mode": False, "return_indices": False}
 #: PyTorch function -> what is called instead while a module is traced.
 INSTEAD: dict[Any, Callable[..., Any]] = {}
 
@@ -112,6 +115,54 @@ def _corrcoef(function: Any, input: torch.Tensor) -> torch.Tensor:
     covariance = _cov(torch.cov, input)
     deviation = covariance.diagonal().sqrt()
     return (covariance / deviation.unsqueeze(1) / deviation.unsqueeze(0)).clamp(-1, 1)
+
+
+@_instead(F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)
+def _average_pool(
+    function: Any, input: torch.Tensor, kernel_size: Any, stride: Any = None, *more: Any, **options: Any
+) -> Any:
+    """With a window as large as the tensor (``F.avg_pool2d(x, x.size()[2:])``), the mean over these axes."""
+    whole = [] if more or options else _whole_axes(function, input, kernel_size)
+    if not whole:
+        return function(input, kernel_size, stride, *more, **options)
+    return _rest_of_pool(function, input.mean(whole, keepdim=True), kernel_size, stride, whole)
+
+
+@_instead(F.max_pool1d, F.max_pool2d, F.max_pool3d)
+def _max_pool(
+    function: Any, input: torch.Tensor, kernel_size: Any, stride: Any = None, *more: Any, **options: Any
+) -> Any:
+    """With a window as large as the tensor (``F.max_pool1d(x, x.size(2))``), the maximum over these axes."""
+    is_plain = not more and all(options.get(name, usual) == usual for name, usual in _OF_MAX_POOL.items())
+    whole = _whole_axes(function, input, kernel_size) if is_plain else []
+    if not whole:
+        return function(input, kernel_size, stride, *more, **options)
+    return _rest_of_pool(function, input.amax(whole, keepdim=True), kernel_size, stride, whole)
+
+
+def _whole_axes(function: Any, x: torch.Tensor, window: Any) -> list[int]:
+    """The axes (from the end) of free sizes on which a window is as large as the tensor."""
+    sizes = _of_axes(function, window)
+    pairs = zip(range(-len(sizes), 0), sizes, strict=True)
+    return [axis for axis, size in pairs if isinstance(size, torch.SymInt) and compat.is_always(size == x.shape[axis])]
+
+
+def _rest_of_pool(function: Any, x: torch.Tensor, window: Any, stride: Any, done: list[int]) -> torch.Tensor:
+    """The pool over the axes that are left."""
+    windows = _of_axes(function, window)
+    strides = windows if stride is None else _of_axes(function, stride)
+    axes = range(-len(windows), 0)
+    if len(done) == len(windows):
+        return x
+    left = [[1 if axis in done else size for axis, size in zip(axes, of, strict=True)] for of in (windows, strides)]
+    return function(x, *left)
+
+
+def _of_axes(function: Any, given: Any) -> list[Any]:
+    """A size for each axis that a pool goes over; one number is that of all."""
+    count = next(rank for rank in (1, 2, 3) if f"{rank}d" in function.__name__)
+    items = list(given) if isinstance(given, (list, tuple)) else [given]
+    return items * count if len(items) == 1 else items
 
 
 def _is_tensor(value: Any) -> bool:

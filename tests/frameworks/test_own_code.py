@@ -1,0 +1,133 @@
+"""Modules as people write them in repositories of their own: each is a specimen of a way to write code."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import dlbridge
+from dlbridge import frameworks
+from dlbridge.verification.compare import relative_error
+
+pytest.importorskip("keras")
+
+RANDOM = np.random.default_rng(0)
+
+
+def normal(*shape):
+    return RANDOM.normal(size=shape).astype("float32")
+
+
+def written(model, framework, **arrays):
+    """What a written model makes of the arrays: a list."""
+    target = frameworks.get(framework)
+    return list(target.run(target.load(model.write(framework)), arrays).values())
+
+
+def assert_agrees(module, inputs, *feeds, to=("pytorch", "keras")):
+    """The module is read, and each form that is written makes the same of each of the feeds."""
+    model = dlbridge.load(module.eval(), inputs=inputs)
+    for feed in feeds:
+        with torch.no_grad():
+            wanted = module(**{name: torch.from_numpy(array) for name, array in feed.items()})
+        wanted = wanted if isinstance(wanted, (tuple, list)) else [wanted]
+        for framework in to:
+            for found, one in zip(written(model, framework, **feed), wanted, strict=True):
+                assert found.shape == tuple(one.shape), framework
+                assert relative_error(found, one.numpy()) < 1e-5, framework
+    return model
+
+
+class Pooled(nn.Module):
+    """The pools of CBAM and of TextCNN: their window is the tensor."""
+
+    def forward(self, x):
+        both = F.avg_pool2d(x, (x.size(2), x.size(3)), stride=(x.size(2), x.size(3)))
+        other = F.max_pool2d(x, x.size()[2:])
+        rows = F.avg_pool2d(x, (x.size(2), 2))
+        line = x.flatten(2)
+        return both, other, rows, F.max_pool1d(line, line.size(2)).squeeze(2), F.avg_pool1d(line, line.shape[-1])
+
+
+def test_a_pool_over_the_whole_tensor_takes_any_size():
+    sizes = {"x": "float32[batch,3,h,w]"}
+    assert_agrees(Pooled(), sizes, {"x": normal(2, 3, 5, 7)}, {"x": normal(1, 3, 8, 4)})
+
+
+class Layer(nn.Module):
+    def __init__(self, size, turned):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(size, 4))
+        self.turned = turned
+
+    def forward(self, x):
+        y = x @ self.weight[: x.shape[1]] * x.shape[0]
+        return torch.tanh(y) if self.turned else y.cumsum(0)
+
+
+def test_layers_of_classes_of_one_name_are_saved_to_keras(tmp_path):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = Layer(4, True), Layer(4, True)
+            self.third, self.fourth = Layer(4, False), Layer(4, False)
+
+        def forward(self, x):
+            return self.fourth(self.third(self.second(self.first(x))))
+
+    dlbridge.convert(Net().eval(), "keras", tmp_path / "net", read={"inputs": {"x": "float32[n,4]"}})
+    assert "class Layer2(" in (tmp_path / "net" / "model.py").read_text()
+
+
+class Basis(nn.Module):
+    def __init__(self, basis):
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+        self.register_buffer("basis", basis)
+
+    def forward(self, x):
+        return self.linear(x) @ self.basis
+
+
+def test_a_buffer_of_several_modules_is_a_buffer_of_each():
+    basis = torch.randn(4, 4)
+    module = nn.Sequential(Basis(basis), Basis(basis))
+    model = assert_agrees(module, {"input": "float32[batch,4]"}, {"input": normal(2, 4)})
+    model.to_pytorch().load_state_dict(module.state_dict(), strict=True)
+
+
+def test_a_module_that_stands_twice_in_a_chain_is_written_to_nnx():
+    pytest.importorskip("flax")
+    inner = nn.Sequential(nn.ReLU(), nn.Linear(4, 4), nn.ReLU())
+    module = nn.Sequential(nn.Linear(3, 4), inner, inner)
+    assert_agrees(module, {"input": "float32[batch,3]"}, {"input": normal(2, 3)}, to=("nnx",))
+
+
+class Optional(nn.Module):
+    """A step that one block alone has: what it is called with is no parameter of another meaning."""
+
+    def __init__(self, channels, dilation):
+        super().__init__()
+        self.conv = nn.Conv1d(channels, 4, 3, dilation=dilation, padding=dilation)
+        self.shortcut = nn.Conv1d(channels, 4, 1) if channels != 4 else None
+
+    def forward(self, x):
+        return F.relu(self.conv(x)) + (x if self.shortcut is None else self.shortcut(x))
+
+
+def test_arguments_that_happen_to_be_equal_are_not_one_parameter():
+    module = nn.Sequential(Optional(2, 1), Optional(4, 2), Optional(4, 4)).eval()
+    text = dlbridge.load(module, inputs={"input": "float32[batch,2,n]"}).write("pytorch").text
+    assert "nn.Conv1d(in_channels, 4, 1) if has_shortcut" in text
+
+
+class Branches(nn.Module):
+    def forward(self, x):
+        return x.sin() if x.sum() > 0 else x.cos()
+
+
+def test_what_cannot_be_exported_is_told_in_one_error_alone(capfd):
+    with pytest.raises(dlbridge.DlbridgeError, match="another way for other values"):
+        dlbridge.load(Branches(), inputs={"x": "float32[batch,4]"})
+    assert capfd.readouterr() == ("", "")
