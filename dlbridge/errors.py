@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import re
 import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -140,9 +141,19 @@ def first_line(error: BaseException | None) -> str:
 
 
 def suggest(word: str, known: Iterable[str]) -> str | None:
-    """'did you mean' for a mistyped ``word`` among the ``known`` words; None when nothing is near."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    """'did you mean' for a mistyped or shortened ``word`` among the ``known`` words; None when nothing is near."""
+    names = list(known)
+    short = [name for name in names if word.lower() == _initials(name)]
+    begun = [name for name in names if len(word) > 2 and name.lower().startswith(word.lower())]
+    alone = short or (begun if len(begun) == 1 else [])
+    near = alone or difflib.get_close_matches(word, names, n=1, cutoff=0.6)
     return f"did you mean '{near[0]}'?" if near else None
+
+
+def _initials(name: str) -> str:
+    """The first letters of the words of ``mean_squared_error`` or ``MeanSquaredError``."""
+    words = re.findall(r"[A-Z]?[a-z0-9]+", name)
+    return "".join(word[0] for word in words).lower() if len(words) > 1 else name.lower()
 
 
 def require(module: str, extra: str) -> Any:

@@ -209,8 +209,9 @@ def _explain(document: Document, path: Path_, data: Any, of: type[BaseModel], er
         case "value_error":
             pass
         case _ if key is not None:
-            here = [_lower(p["msg"]) for p in problems if _real(data, p["loc"]) == loc]
+            here = [_wanted(p) for p in problems if _real(data, p["loc"]) == loc]
             message = f"{_place(loc)} is {_wording(problem['input'])}: {' or '.join(dict.fromkeys(here))}"
+            hint = _EXAMPLES.get(key)
     document.fail((*path, *loc), message, hint)
 
 
@@ -224,7 +225,24 @@ _EXAMPLES = {
     "outputs": "for example: outputs: {logits: fc}",
     "nodes": "for example: nodes: [{op: Linear, features: 10}]",
     "name": "for example: name: digits",
+    "loss": "for example: loss: {op: MeanSquaredError}",
+    "optimizer": "for example: optimizer: {kind: adam}",
+    "schedule": "for example: schedule: {kind: cosine}",
+    "clip": "for example: clip: {norm: 1.0}",
+    "early_stopping": "for example: early_stopping: {patience: 3}",
+    "metrics": "for example: metrics: [accuracy, f1]",
+    "class_weights": "for example: class_weights: [1.0, 2.5], one for each class",
 }
+
+
+def _wanted(problem: Any) -> str:
+    """What pydantic wants in place of an input, without its names of types."""
+    match problem["type"]:
+        case "model_attributes_type" | "model_type" | "dict_type":
+            return "input should be a mapping"
+        case "tuple_type" | "list_type":
+            return "input should be a list"
+    return _lower(problem["msg"])
 
 
 def _lower(message: str) -> str:

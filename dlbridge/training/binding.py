@@ -150,8 +150,12 @@ def _row_weights(arrays: Arrays, loss: LossPart) -> np.ndarray | None:
         raise TrainingError(f"the data has no '{name}', the weights of rows", hint=suggest(name, arrays))
     array = arrays[name]
     check_numbers(array, name)
-    if array.ndim != 1 or not np.isfinite(array).all() or (array < 0).any():
-        raise TrainingError("the weights of rows are one number for each, not negative", where=name)
+    if array.ndim != 1:
+        raise TrainingError(f"the weights of rows have shape {array.shape}, and are one number for each", where=name)
+    wrong = ~np.isfinite(array) | (array < 0)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise TrainingError(f"the weight of row {row} is {array[row]}; weights are finite, not negative", where=name)
     return array
 
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -20,11 +20,17 @@ class _Classes(LossPart):
     ``ignore_index`` has the weight 0; ``label_smoothing`` mixes that share of equal probabilities into the target.
     """
 
-    class_weights: tuple[float, ...] | None = None
+    class_weights: tuple[Annotated[float, Field(ge=0)], ...] | None = None
     ignore_index: int | None = None
     label_smoothing: float = Field(0.0, ge=0, lt=1)
 
     kind: ClassVar[str] = "classes"
+
+    @model_validator(mode="after")
+    def _weighs_a_class(self) -> Self:
+        if self.class_weights is not None and not any(self.class_weights):
+            raise ValueError("all class_weights are 0: nothing would be learned")
+        return self
 
     def _logarithms(self, x: Tensor, ops: Ops) -> Tensor:
         """The logarithms of the probabilities, with the classes on the last axis."""

@@ -44,6 +44,13 @@ class _Metric(Part):
         """The shapes of the sums; ``shape`` is that of the output."""
         raise NotImplementedError
 
+    def check(self, shape: Shape, loss: LossPart) -> None:
+        """Check that it says something of an output of this shape.
+
+        Raises:
+            TrainingError: When it does not.
+        """
+
     def sums(self, x: Tensor, t: Tensor, loss: LossPart, ops: Ops) -> Sums:
         """The sums of a batch: ``x`` is the output, ``t`` the target of ``loss``."""
         raise NotImplementedError
@@ -98,6 +105,11 @@ class TopK(_Metric):
     @property
     def name(self) -> str:
         return super().name.replace("top_k", f"top_{self.k}")
+
+    def check(self, shape: Shape, loss: LossPart) -> None:
+        count = shape[loss.class_axis] if len(shape) > 1 else None
+        if count is not None and self.k > count:
+            raise TrainingError(f"{self.name} of {count} classes is always 1", hint="say a smaller k")
 
     def sizes(self, shape: Shape, loss: LossPart) -> dict[str, tuple[int, ...]]:
         return {"right": (), "count": ()}

@@ -16,7 +16,7 @@ Tensor = Any
 class Part(BaseModel):
     """A part of a specification: settings that are checked, and never change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def _is_identifier(text: str) -> str:

@@ -80,6 +80,10 @@ def prepared(model: Model, spec: TrainingSpec) -> tuple[Model, Task]:
     _add_penalties(graph, spec)
     _mix(copy, spec)
     metrics = tuple((metric, _loss_of(metric, spec, before)) for metric in spec.metrics)
+    for metric, place in metrics:
+        shape = read[places[place]].shape
+        if shape is not None:
+            metric.check([size if isinstance(size, int) else None for size in shape], losses[place])
     return copy, Task(spec, tuple(losses), tuple(places), tuple(endings), metrics)
 
 

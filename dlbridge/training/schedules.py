@@ -52,7 +52,7 @@ class Step(_Schedule):
 
     kind: Literal["step"]
     every: int = Field(1, ge=1)
-    milestones: tuple[int, ...] = ()
+    milestones: tuple[Annotated[int, Field(ge=0)], ...] = ()
     gamma: float = Field(0.1, gt=0)
 
     def factor(self, i: int, n: int) -> float:
@@ -142,7 +142,7 @@ class Plateau(_Schedule):
     patience: int = Field(10, ge=1)
     reduce: float = Field(0.1, gt=0, lt=1)
     min_delta: float = Field(1e-4, ge=0)
-    smallest: float = Field(0.0, ge=0, description="The smallest factor.")
+    smallest: float = Field(0.0, ge=0, le=1, description="The smallest factor.")
 
     def factor(self, i: int, n: int) -> float:
         return 1.0

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import OrderedDict
-from collections.abc import Mapping
+from collections import Counter, OrderedDict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dlbridge.border import readable
-from dlbridge.errors import FileError, require
+from dlbridge.errors import FileError, TrainingError, require
 from dlbridge.training.rows import Arrays, Rows
 
 #: The largest size of a decompressed ``.npz`` file, in bytes.
@@ -86,6 +86,7 @@ def _read_parquet(path: Path) -> Arrays:
 
 def from_table(table: Any) -> Arrays:
     """The columns of an Arrow table as arrays; lists of equal lengths are further axes."""
+    _check_names(table.column_names)
     return {name: from_column(table.column(name)) for name in table.column_names}
 
 
@@ -134,7 +135,19 @@ def is_frame(source: Any) -> bool:
 
 def from_frame(frame: Any) -> Arrays:
     """The columns of a data frame."""
+    _check_names([str(name) for name in frame.columns])
     return {str(name): np.asarray(frame[name].to_numpy()) for name in frame.columns}
+
+
+def _check_names(names: Sequence[str]) -> None:
+    """Refuse a table whose columns cannot be told apart.
+
+    Raises:
+        TrainingError: It names the columns that have one name.
+    """
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise TrainingError(f"two columns of the data have the name '{twice[0]}'", hint="rename one, or leave it out")
 
 
 def is_large(path: Path) -> bool:

@@ -159,6 +159,7 @@ BROKEN = {
     "a text": (lambda lines: [*lines, "a,2,3,4,5,red"], "5 numbers of a row, and 4 columns .*; sepal holds something"),
     "a column too many": (lambda lines: [f"{line},{place}" for place, line in enumerate(lines)], "and 6 columns"),
     "no label": (lambda lines: [*lines, "1,2,3,4,5,"], "kind: the target is missing in row 50"),
+    "one name twice": (lambda lines: [lines[0].replace("petal", "sepal"), *lines[1:]], "two columns .* name 'sepal'"),
 }
 
 
@@ -171,6 +172,14 @@ def test_what_is_wrong_with_a_csv_file_is_said(case, tmp_path):
     loss = PLAIN.loss.model_copy(update={"target": "kind"})
     with pytest.raises(TrainingError, match=words):
         dlbridge.train(dense(), tmp_path / "a.csv", spec=PLAIN.model_copy(update={"loss": loss}))
+
+
+def test_a_weight_of_a_row_that_cannot_be_is_named():
+    loss = {"op": "SoftmaxCrossEntropyLoss", "sample_weight": "importance"}
+    weights = np.where(np.arange(len(ROWS["x"])) == 3, -1.0, 1.0)
+    spec = {**PLAIN.model_dump(), "loss": loss}
+    with pytest.raises(TrainingError, match=r"importance: the weight of row 3 is -1\.0"):
+        dlbridge.train(dense(), {**ROWS, "importance": weights}, spec=spec)
 
 
 def test_a_stratified_split_finds_the_target_that_is_trained_by():

@@ -113,6 +113,12 @@ def test_a_metric_that_does_not_suit_its_loss_is_refused(why):
         TrainingSpec(loss={"op": op}, metrics=metrics)
 
 
+def test_more_classes_than_there_are_are_refused():
+    spec = TrainingSpec(loss={"op": "SoftmaxCrossEntropyLoss"}, metrics=["top_k"])
+    with pytest.raises(TrainingError, match="top_5 of 3 classes is always 1"):
+        dlbridge.train(dense(), {"x": X, "label": CLASSES}, spec=spec, framework="pytorch")
+
+
 def test_a_metric_may_name_the_only_output():
     loss = {"op": "SoftmaxCrossEntropyLoss"}
     output = dense().outputs[0].name

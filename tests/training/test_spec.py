@@ -7,7 +7,7 @@ import pytest
 
 import dlbridge
 from dlbridge import description
-from dlbridge.errors import TrainingError
+from dlbridge.errors import DescriptionError, TrainingError
 from dlbridge.training.schedules import EarlyStopping, OneCycle, Plateau
 from dlbridge.training.spec import TrainingSpec
 from dlbridge.training.task import Steps
@@ -65,6 +65,11 @@ WRONG = {
     "nesterov alone": {"optimizer": {"kind": "sgd", "nesterov": True}},
     "adamw is decoupled": {"optimizer": {"kind": "adamw", "decay": "coupled"}},
     "no such metric": {"metrics": ["beauty"]},
+    "an infinite learning rate": {"optimizer": {"kind": "sgd", "learning_rate": float("inf")}},
+    "a step before the first": {"schedule": {"kind": "step", "milestones": [3, -1]}},
+    "a plateau that rises": {"schedule": {"kind": "plateau", "smallest": 2}},
+    "a class of negative weight": {"loss": {"op": "SoftmaxCrossEntropyLoss", "class_weights": [1, -1]}},
+    "no class of any weight": {"loss": {"op": "SoftmaxCrossEntropyLoss", "class_weights": [0, 0]}},
     "classes of numbers": {"metrics": ["f1"]},
 }
 
@@ -72,7 +77,22 @@ WRONG = {
 @pytest.mark.parametrize("what", WRONG)
 def test_what_cannot_be_is_refused(what):
     with pytest.raises(ValueError, match="validation error"):
-        TrainingSpec(loss=LOSS, **WRONG[what])
+        TrainingSpec.model_validate({"loss": LOSS, **WRONG[what]})
+
+
+SAID = {
+    "'optimizer' is the str 'adam': input should be a mapping\n.* optimizer: {kind: adam}": {"optimizer": "adam"},
+    "'metrics' is the str 'accuracy': input should be a list\n.* metrics: .accuracy, f1.": {"metrics": "accuracy"},
+    "item 0 of 'metrics' is 'acc'\n.*'accuracy'": {"metrics": ["acc"]},
+    "item 0 of 'metrics' is 'mae'\n.*'mean_absolute_error'": {"metrics": ["mae"]},
+    "unknown loss 'mse'\n.*'MeanSquaredError'": {"loss": {"op": "mse"}},
+}
+
+
+@pytest.mark.parametrize("words", SAID)
+def test_a_mistake_is_said_with_what_is_meant(words):
+    with pytest.raises(DescriptionError, match=words):
+        dlbridge.train(dense(), {}, spec={"loss": LOSS, **SAID[words]})
 
 
 def test_one_loss_may_be_refused_for_its_weights_of_rows():
