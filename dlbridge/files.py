@@ -29,6 +29,8 @@ def check_free(target: str | os.PathLike[str], *, force: bool = False) -> Path:
     target = Path(target)
     if os.path.lexists(target) and not force:
         raise FileError("already exists", where=str(target), hint="choose another name, or pass --force to replace it")
+    if force and Path.cwd().is_relative_to(target.resolve()):
+        raise FileError("this is the current folder, or one around it", where=str(target), hint="choose another name")
     check_writable(target.absolute().parent)
     return target
 

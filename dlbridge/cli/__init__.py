@@ -8,7 +8,7 @@ import sys
 import click
 
 from dlbridge import __version__
-from dlbridge.cli.common import fail, quiet_warnings
+from dlbridge.cli.common import fail, prepare_output, print_json_of, quiet_warnings
 from dlbridge.frameworks import names
 
 COMMANDS = (
@@ -54,6 +54,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command. An error becomes one message on standard error and a non-zero exit code."""
+    prepare_output()
     quiet_warnings()
     try:
         if code := cli.main(standalone_mode=False):
@@ -63,6 +64,9 @@ def main() -> None:
         sys.exit(130)
     except click.ClickException as error:
         error.show()
+        print_json_of(error)
         sys.exit(error.exit_code)
     except Exception as error:
-        sys.exit(fail(error))
+        code = fail(error)
+        print_json_of(error)
+        sys.exit(code)

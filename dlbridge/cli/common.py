@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import re
@@ -26,6 +27,9 @@ _REFUSALS = frozenset(
     {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
     | {errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
 )
+
+#: Has an element when the command has printed its JSON document.
+_printed: list[bool] = []
 
 #: Package -> the extra that brings it, beside those of the frameworks.
 _EXTRAS = {"pyarrow": "data", "PIL": "data", "matplotlib": "plot"}
@@ -133,7 +137,31 @@ def _show_warning(message: Warning | str, category: type[Warning], *place: Any, 
 
 def print_json(value: Any) -> None:
     """Print one JSON document on standard output; a number that is infinite or NaN is null."""
+    _printed.append(True)
     click.echo(json.dumps(finite(value), indent=2, default=str))
+
+
+def print_json_of(error: Exception) -> None:
+    """Print an error as the JSON document that --json promises, unless there is one already."""
+    if "--json" not in sys.argv or _printed:
+        return
+    if isinstance(error, DlbridgeError):
+        message, where, hint = error.message, error.where, error.hint
+    else:
+        message = error.format_message() if isinstance(error, click.ClickException) else str(error)
+        where = hint = None
+    print_json({"error": {"type": type(error).__name__, "message": message, "where": where, "hint": hint}})
+
+
+def prepare_output() -> None:
+    """Let every text be printed, and no JSON document have been yet.
+
+    Letters that the encoding of the terminal lacks are escaped: an error of printing would hide what was to be said.
+    """
+    _printed.clear()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def read_limits(limits: tuple[str, ...]) -> dict[str, Any]:

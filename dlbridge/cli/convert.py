@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from dlbridge import frameworks, precision
-from dlbridge.cli.common import print_json, quiet_frameworks, read_limits, writing_options
+from dlbridge.cli.common import print_json, quiet_frameworks, read_limits, refuse, writing_options
 from dlbridge.cli.options import ConvertingCommand, reading, writing
 
 
@@ -54,6 +54,8 @@ def command(
     from dlbridge import api
     from dlbridge.files import check_free, default_folder
 
+    if print_source:
+        refuse(ctx, ("output", "into", "force"), "does nothing beside --print, which writes no files")
     if to != api.DESCRIPTION:
         frameworks.get(to)
     if into is not None:
@@ -74,7 +76,7 @@ def command(
         else:
             click.echo(text, nl=False)
         return
-    target = Path(output) if output else None
+    target = Path(output) if output is not None else None
     if target is not None:
         check_free(target, force=force)
     options = {"check": check, "force": force, "partial": partial, "into": into, **options}

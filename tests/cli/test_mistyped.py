@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from dlbridge import cli, files, npz
 from dlbridge.cli import common
 from dlbridge.errors import FileError, VerificationError
 from dlbridge.training import history
+from tests.helpers.onnx_text import save_graph
 
 NET = """import torch
 class Net(torch.nn.Linear):
@@ -205,3 +207,41 @@ def test_a_wrong_argument_in_python_is_told(call, why):
 def test_a_report_at_the_prompt_is_one_line():
     model = dlbridge.load(nn.Linear(3, 2), inputs={"input": "float32[batch,3]"})
     assert repr(dlbridge.verify(model, routes=["onnx"], battery="quick")) == "<Report of linear: passed, onnx>"
+
+
+@pytest.mark.parametrize("words, code", [(("nope.onnx", "--to", "onnx"), 1), (("nope.onnx",), 2)])
+def test_a_failure_is_a_json_document_too(folder, capsys, words, code):
+    assert main("convert", *words, "--json") == code
+    told = capsys.readouterr()
+    error = json.loads(told.out)["error"]
+    assert error["message"] and error["message"] in told.err and error["type"] and {"where", "hint"} <= error.keys()
+
+
+def test_a_document_that_is_printed_stays_the_only_one(folder, capsys, monkeypatch):
+    def command(ctx):
+        common.print_json({"done": True})
+        raise FileError("too late")
+
+    monkeypatch.setattr(cli.cli, "invoke", command)
+    assert main("inspect", "m.onnx", "--json") == 1
+    assert json.loads(capsys.readouterr().out) == {"done": True}
+
+
+def test_letters_that_a_terminal_has_not_are_escaped(tmp_path):
+    model = save_graph(tmp_path / "m.onnx", "(float[n] x) => (float[n] y)", "y = Neg(x)")
+    words = ["convert", str(model), "--to", "onnx", "-o", str(tmp_path / "模.onnx")]
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "1"}
+    found = subprocess.run([sys.executable, "-m", "dlbridge", *words], env=environment, capture_output=True, timeout=60)
+    assert found.returncode == 0 and b"\\u6a21.onnx" in found.stdout, found
+
+
+def test_the_folder_that_one_is_in_is_not_replaced(folder, capsys):
+    for place in (".", "..", str(folder)):
+        words = ("convert", "typed.py:Net", "--input", "x[n,3]", "--to", "keras", "-o", place, "--force")
+        assert "this is the current folder" in _fails(capsys, *words)
+    assert (folder / "typed.py").exists()
+
+
+def test_files_to_write_do_nothing_beside_a_printed_source(folder, capsys):
+    assert main("convert", "typed.py:Net", "--to", "keras", "--print", "-o", "there") == 2
+    assert "-o does nothing beside --print" in capsys.readouterr().err
