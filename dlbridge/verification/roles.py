@@ -30,7 +30,7 @@ _INDEX_PRESERVING = _PRESERVING | {"Concat", "Tile"}
 _CHOOSING = _PRESERVING | {"TopK", "MaxPool", "ReduceMax", "ReduceMin", "GatherElements", "GatherND", "Relu"}
 #: (op, input) -> the input that is the table which it indexes.
 _TABLES = {("Embedding", 0): 1, ("Gather", 1): 0, ("GatherElements", 1): 0, ("ScatterElements", 1): 0}
-_TABLES |= {("RoiAlign", 2): 0}
+_TABLES |= {("RoiAlign", 2): 0, ("OneHot", 0): 1}
 #: Ops with which a number is compared, or cut: their constants are edges.
 _COMPARING = {
     "Equal",
@@ -136,7 +136,8 @@ def _steps(value: ir.Value, sizes: Mapping[str, int]) -> int | None:
 
 def table_uses(value: ir.Value) -> Iterator[tuple[ir.Node, ir.Value]]:
     """(node, table) of each node that a value indexes a table in, as it is."""
-    yield from ((use.node, use.table) for use in _index_uses(value) if not use.offset)
+    uses = (use for use in _index_uses(value) if not is_op(use.node, "OneHot"))
+    yield from ((use.node, use.table) for use in uses if not use.offset)
 
 
 @dataclass(frozen=True)
@@ -192,6 +193,10 @@ def _number(value: ir.Value | None) -> float | None:
 def _rows(value: ir.Value, sizes: Mapping[str, int]) -> int | None:
     limits: list[int] = []
     for use in _index_uses(value):
+        if is_op(use.node, "OneHot"):  # its table is as long as the number says; PyTorch takes no index beyond
+            classes = _number(use.table)
+            limits += [int(classes) - use.offset] if classes is not None else []
+            continue
         axis = Match(use.node).get("axis", 0)
         if use.table.shape is None:
             limits.append(2)

@@ -131,3 +131,81 @@ def test_what_cannot_be_exported_is_told_in_one_error_alone(capfd):
     with pytest.raises(dlbridge.DlbridgeError, match="another way for other values"):
         dlbridge.load(Branches(), inputs={"x": "float32[batch,4]"})
     assert capfd.readouterr() == ("", "")
+
+
+class Warped(nn.Module):
+    """A spatial transformer (Jaderberg et al., 2015) for images of any size."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("theta", torch.tensor([[[0.9, 0.1, 0.05], [-0.2, 0.8, 0.1]]]))
+
+    def forward(self, x):
+        theta = self.theta.expand(x.shape[0], -1, -1)
+        return [F.affine_grid(theta, x.size(), align_corners=aligned) for aligned in (False, True)]
+
+
+def test_an_affine_grid_is_of_any_size():
+    assert_agrees(Warped(), {"x": "float32[batch,3,h,w]"}, {"x": normal(2, 3, 5, 7)}, {"x": normal(1, 3, 1, 4)})
+
+
+class Interleaved(nn.Module):
+    """The inverse of a Haar wavelet transform writes every second row and column."""
+
+    def forward(self, x):
+        b, c, h, w = x.shape
+        out = torch.zeros(b, c, 2 * h, 2 * w)
+        out[:, :, 0::2, 1::2] = x
+        out[:, :, 1::2, ::2] = -x
+        return out, x[:, :, -(h - 1) :]
+
+
+def test_every_second_element_of_a_free_axis_is_written():
+    model = assert_agrees(
+        Interleaved(), {"x": "float32[batch,2,h,w]"}, {"x": normal(2, 2, 3, 5)}, {"x": normal(1, 2, 4, 2)}
+    )
+    assert model.outputs[0].shape[2] != 2
+
+
+def test_a_size_of_one_in_the_example_fixes_nothing():
+    class Cropped(nn.Module):
+        def forward(self, x):
+            return x[:, -(x.shape[1] - 8) :]
+
+    assert_agrees(Cropped(), {"x": "float32[batch,n]"}, {"x": normal(2, 12)}, {"x": normal(1, 9)})
+
+
+class Classes(nn.Module):
+    def forward(self, x, i):
+        return x.gather(1, i) * F.one_hot(i, 3).sum(2)
+
+
+def test_made_inputs_have_classes_that_there_are():
+    dlbridge.convert(Classes(), "onnx", read={"inputs": {"x": "float32[batch,n]", "i": "int64[batch,k]"}})
+
+
+def test_an_extreme_so_far_runs_in_jax_as_it_comes():
+    jax = pytest.importorskip("jax")
+    pytest.importorskip("flax")
+
+    class Extreme(nn.Module):
+        def forward(self, x):
+            return x.cummax(1)
+
+    live = dlbridge.load(Extreme(), inputs={"x": "float32[batch,n]"}).to("nnx")
+    values, places = live(jax.numpy.asarray([[1.0, 3.0, 2.0]]))
+    assert values.tolist() == [[1, 3, 3]] and places.tolist() == [[0, 1, 1]]
+
+
+def test_convolutions_of_one_tensor_share_its_transpose():
+    class Parallel(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.convs = nn.ModuleList(nn.Conv2d(2, 3, size, padding="same") for size in (1, 3, 5))
+
+        def forward(self, x):
+            y = x.abs()
+            return torch.cat([conv(y) for conv in self.convs], 1)
+
+    text = dlbridge.load(Parallel(), inputs={"x": "float32[batch,2,8,8]"}).write("keras").text
+    assert text.count("Permute((2, 3, 1))") == 1

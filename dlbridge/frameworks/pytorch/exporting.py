@@ -332,7 +332,8 @@ def _require_dynamic(program: ExportedProgram, named: Mapping[str, Mapping[int, 
         for axis, name in named.get(node.name, {}).items():
             size = size_of(node.meta["val"].shape[axis])
             if isinstance(size, int):
-                raise _PinnedError(
+                kind = SmallExampleError if guards.is_pinned_by_one(program, size) else _PinnedError
+                raise kind(
                     f"the size '{name}' of input '{node.name}' cannot be dynamic: the model's code fixes it to {size}",
                     where=guards.pinned(program, size, tracing.line) or None,
                     hint="give it as a number",

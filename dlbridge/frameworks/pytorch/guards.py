@@ -221,6 +221,14 @@ def pinned(program: ExportedProgram, size: int, line: Callable[[int], str]) -> s
     return ""
 
 
+def is_pinned_by_one(program: ExportedProgram, size: int) -> bool:
+    """Whether a symbol became that number because something computed from it is 1: ``x[:, 8:]`` of 9."""
+    env = environment(program)
+    relations = (guard.expr for guard in (env.guards if env is not None else ()))
+    computed = (a for r in relations if isinstance(r, sympy.Eq) and 1 in r.args for a in r.args if not a.is_Symbol)
+    return any(len(a.free_symbols) == 1 and a.subs(next(iter(a.free_symbols)), size) == 1 for a in computed)
+
+
 def _place(sloc: Any) -> str:
     if sloc.maybe_user_loc:
         return source_line(str(sloc.maybe_user_loc)) or str(sloc.maybe_user_loc)

@@ -140,6 +140,29 @@ def _max_pool(
     return _rest_of_pool(function, input.amax(whole, keepdim=True), kernel_size, stride, whole)
 
 
+@_instead(F.affine_grid)
+def _affine_grid(
+    function: Any, theta: torch.Tensor, size: Sequence[Any], align_corners: bool | None = None
+) -> torch.Tensor:
+    """Of sizes that are free: the centres of the pixels between -1 and 1, moved by the matrices."""
+    batch, _, *spatial = size
+    if not any(isinstance(n, torch.SymInt) for n in spatial):
+        return function(theta, size, align_corners=align_corners)
+    places = [_pixels(n, bool(align_corners), theta) for n in spatial]
+    rank = len(spatial)
+    lines = [p.reshape([-1 if axis == at else 1 for axis in range(rank)]) for at, p in enumerate(places)]
+    one = torch.ones_like(lines[0].expand(spatial))
+    grid = torch.stack([*(line.expand(spatial) for line in reversed(lines)), one], -1)
+    moved = grid.reshape(1, -1, rank + 1) @ theta.transpose(1, 2)
+    return moved.reshape(batch, *spatial, rank)
+
+
+def _pixels(count: Any, align_corners: bool, like: torch.Tensor) -> torch.Tensor:
+    """Where the pixels of an axis are: the first and the last at the ends, or half a pixel from them."""
+    steps = 2 * torch.arange(count, dtype=like.dtype, device=like.device) - (count - 1)
+    return steps / (torch.sym_max(count - 1, 1) if align_corners else count)
+
+
 def _whole_axes(function: Any, x: torch.Tensor, window: Any) -> list[int]:
     """The axes (from the end) of free sizes on which a window is as large as the tensor."""
     sizes = _of_axes(function, window)

@@ -83,9 +83,8 @@ def slice_scatter(op: Op, whole: ir.Value, part: ir.Value, axis: int, start: Any
     if are_numbers:
         start, end, step = slice(start, end, step).indices(size)
     if step != 1:
-        if not are_numbers:
-            op.refuse("writing into every n-th element of an axis whose size is not fixed")
-        return _rows(op, whole, part, axis, np.arange(start, end, step))
+        rows = op.constant(np.arange(start, end, step)) if are_numbers else None
+        return _rows(op, whole, part, axis, rows or op.slice(op.arange(size), 0, start, end, step))
     pieces = [part]
     if start != 0:
         pieces.insert(0, op.slice(whole, axis, 0, start))
@@ -94,9 +93,9 @@ def slice_scatter(op: Op, whole: ir.Value, part: ir.Value, axis: int, start: Any
     return part if len(pieces) == 1 else sized_like(op("Concat", *pieces, axis=axis), whole)
 
 
-def _rows(op: Op, whole: ir.Value, part: ir.Value, axis: int, rows: np.ndarray) -> ir.Value:
+def _rows(op: Op, whole: ir.Value, part: ir.Value, axis: int, rows: ir.Value) -> ir.Value:
     front = op.swap(whole, 0, axis)
-    made = op("ScatterND", front, op.constant(rows.reshape(-1, 1).astype(np.int64)), op.swap(part, 0, axis))
+    made = op("ScatterND", front, op.unsqueeze(rows, [1]), op.swap(part, 0, axis))
     return op.swap(sized_like(made, front), 0, axis)
 
 

@@ -180,6 +180,19 @@ def _finish(graph: ir.Graph) -> None:
         for value in node.outputs:
             if value.name and not value.is_graph_output():
                 value.name = unique(value.name.removesuffix("_permuted"), taken)
+    _share(graph)
+
+
+def _share(graph: ir.Graph) -> None:
+    """Let the readers in a block that turn a value alike read one Transpose."""
+    first: dict[tuple[ir.Value | None, tuple[int, ...], str], ir.Node] = {}
+    for node in list(graph):
+        if not is_transpose(node) or node.outputs[0].is_graph_output():
+            continue
+        same = first.setdefault((node.inputs[0], tuple(perm_of(Match(node))), traits.scope(node)), node)
+        if same is not node:
+            node.outputs[0].replace_all_uses_with(same.outputs[0])
+            graph.remove(node, safe=True)
 
 
 def _is_at_interface(node: ir.Node) -> bool:

@@ -14,7 +14,8 @@ def scan(body, states, inputs, axes=None, backwards=None, output_axes=None, outp
         results = body(*states, *slices)
         return tuple(results[: len(states)]), tuple(results[len(states) :])
 
-    states, outputs = jax.lax.scan(step, tuple(map(jnp.asarray, states)), tuple(inputs))
+    states = tuple(jnp.asarray(state, jnp.result_type(state)) for state in states)  # no int64 where JAX makes none
+    states, outputs = jax.lax.scan(step, states, tuple(inputs))
     stacked = []
     for i, output in enumerate(outputs):
         output = jnp.flip(output, 0) if output_backwards and output_backwards[i] else output
