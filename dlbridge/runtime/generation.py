@@ -25,6 +25,8 @@ from dlbridge.runtime.signature import Port
 #: Inputs of a decoder that are not its cache.
 _IDS, _MASK, _POSITIONS, _ENCODER_MASK = "input_ids", "attention_mask", "position_ids", "encoder_attention_mask"
 _CROSS = ".encoder."
+#: No vocabulary has more tokens.
+_MOST_TOKENS = 1 << 31
 
 Arrays = Mapping[str, Any]
 Rows = Sequence[Sequence[int]]
@@ -140,7 +142,8 @@ class Generator:
                 with, the model's start where they are empty.
 
         Raises:
-            SignatureError: When a prompt has no tokens or a negative one, or an option is out of its range.
+            SignatureError: When a prompt has no tokens or a negative one, an option is out of its range, or the tokens
+                are more than a decoder is made for.
         """
         draws = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
         loop = self._loop(prompts, max_tokens=max_tokens, stop=stop, encoder=encoder, **draws)
@@ -177,6 +180,7 @@ class Generator:
         if max_tokens < 1:
             raise SignatureError(f"{max_tokens} is no number of tokens", where=self._name)
         self._check_tokens(prompts)
+        self._check_room(prompts, max_tokens)
         state = yield from self._begun(prompts, encoder)
         made, running = [0] * len(state.ids), [True] * len(state.ids)
         while any(running):
@@ -253,8 +257,20 @@ class Generator:
     def _check_tokens(self, prompts: Rows) -> None:
         """A table of tokens would read a negative number from its end."""
         for token in itertools.chain.from_iterable(prompts):
-            if not isinstance(token, (int, np.integer)) or token < 0:
+            if not isinstance(token, (int, np.integer)) or not 0 <= token < _MOST_TOKENS:
                 raise SignatureError(f"{token!r} is no token: tokens are whole numbers from 0 on", where=self._name)
+
+    def _check_room(self, prompts: Rows, max_tokens: int) -> None:
+        """A model is not asked for what is behind the last position that it is made for, be it after hours."""
+        longest, context = max(map(len, prompts), default=0), self.settings.context
+        if self._encoder is not None or context is None or longest + max_tokens <= context + 1:
+            return
+        room = context + 1 - longest  # the last token is said, and not read
+        raise SignatureError(
+            f"{longest} tokens and up to {max_tokens} more are more than the {context} that it is made for",
+            where=self._name,
+            hint=f"max_tokens is {room} at most here" if room > 0 else "shorten the prompt",
+        )
 
     def _check(self, prompts: Rows) -> None:
         if not prompts or not all(len(row) for row in prompts):

@@ -31,6 +31,8 @@ class Sampling:
             raise SignatureError(f"top_p is {top_p}, it is above 0 and 1 at most")
         if temperature == 0 and (top_k is not None or top_p is not None):
             raise SignatureError("top_k and top_p say how tokens are drawn, and none are", hint="give a temperature")
+        if seed is not None and seed < 0:
+            raise SignatureError(f"{seed} is no seed: it is a whole number from 0 on")
         self._temperature, self._top_k, self._top_p = temperature, top_k, top_p
         self._generator = np.random.default_rng(seed)
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
+from dlbridge.serving.clients import Receive, unless_gone
 from dlbridge.serving.compression import ENCODINGS, decompressed, too_large
 from dlbridge.serving.http_messages import body_of, error_of, model_of, parse
 from dlbridge.serving.http_routes import application
 from dlbridge.serving.problems import ServingError, Status
-from dlbridge.serving.requests import InferResponse
 from dlbridge.serving.service import Service
 from dlbridge.serving.token import Token
 from dlbridge.serving.traces import TRACE_PARENT
@@ -18,14 +17,10 @@ from dlbridge.serving.traces import TRACE_PARENT
 _TRACE_PARENT = TRACE_PARENT.encode()
 #: The client's name of a request, which goes into the log and back to the client.
 REQUEST_ID = b"x-request-id"
-#: Seconds after which a request that has no answer yet is withdrawn when its client is gone.
-_WATCH_AFTER = 0.1
-_GONE = "gone"
 #: Paths that need no token: the page, which asks for it, and whether the server lives.
 OPEN_PATHS = ("/", "/v2/health/live", "/v2/health/ready")
 
 Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
@@ -90,7 +85,7 @@ class HttpApp:
                 body = await self._body(headers, receive)
                 memory = self.service.memory
                 request, is_binary = parse(model, version, body, headers, memory)
-                response = await self._unless_gone(self.service.infer(request), receive)
+                response = await unless_gone(self.service.infer(request), receive)
                 content, whole = body_of(response, is_binary, headers.get(b"accept-encoding", b""))
                 observed.answered(response)
         except ServingError as error:
@@ -100,30 +95,6 @@ class HttpApp:
             content.append((REQUEST_ID, id.encode("latin-1")))
         await send({"type": "http.response.start", "status": 200, "headers": content})
         await send({"type": "http.response.body", "body": whole})
-
-    async def _unless_gone(self, work: Awaitable[InferResponse], receive: Receive) -> InferResponse:
-        """Wait for an answer; where it takes long, look whether the client is still there, and withdraw otherwise."""
-        loop = asyncio.get_running_loop()
-        mine = asyncio.current_task()
-        watching: list[asyncio.Task[None]] = []
-
-        async def watch() -> None:
-            while (await receive())["type"] != "http.disconnect":
-                pass
-            if mine is not None:
-                mine.cancel(_GONE)
-
-        timer = loop.call_later(_WATCH_AFTER, lambda: watching.append(loop.create_task(watch())))
-        try:
-            return await work
-        except asyncio.CancelledError as error:
-            if error.args == (_GONE,):
-                raise ServingError("the client went away", Status.CANCELLED) from None
-            raise
-        finally:
-            timer.cancel()
-            for task in watching:
-                task.cancel()
 
     async def _body(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
         length = headers.get(b"content-length", b"0")

@@ -12,6 +12,7 @@ from starlette.routing import Route
 from dlbridge.errors import DlbridgeError
 from dlbridge.repository import config as configs
 from dlbridge.serving import metrics, openapi, page
+from dlbridge.serving.clients import unless_gone
 from dlbridge.serving.generation import Generation
 from dlbridge.serving.http_messages import check, json_object, parameters_of, retry_headers
 from dlbridge.serving.problems import ServingError, Status
@@ -49,7 +50,8 @@ def application(service: Service) -> Starlette:
         return JSONResponse({"model_stats": [metrics.to_json(v) for v in service.versions(name, version)]})
 
     async def generate(request: Request) -> Response:
-        return JSONResponse(await Generation(service, *_named(request), await _json(request)).answer())
+        asked = Generation(service, *_named(request), await _json(request))
+        return JSONResponse(await unless_gone(asked.answer(), request.receive))
 
     async def generate_stream(request: Request) -> Response:
         asked = Generation(service, *_named(request), await _json(request))
@@ -139,7 +141,11 @@ def application(service: Service) -> Starlette:
         text = "there is nothing at" if code == 404 else f"{request.method} is not what is done at"
         return JSONResponse({"error": f"{text} {request.url.path}"}, code, getattr(error, "headers", None))
 
-    return Starlette(routes=routes, exception_handlers={DlbridgeError: failed, 404: unknown, 405: unknown})
+    def unforeseen(request: Request, error: Exception) -> Response:
+        return JSONResponse({"error": "the server could not answer"}, 500)  # its log says why
+
+    handlers = {DlbridgeError: failed, 404: unknown, 405: unknown, Exception: unforeseen}
+    return Starlette(routes=routes, exception_handlers=handlers)  # type: ignore[arg-type]
 
 
 def _named(request: Request) -> tuple[str, str]:

@@ -166,3 +166,22 @@ def test_generating_imports_no_framework():
     code = "import sys, dlbridge.runtime.generators, dlbridge.runtime.text; print(sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"torch", "keras", "tensorflow", "transformers", "onnx", "onnx_ir"} & set(eval(done.stdout))
+
+
+def test_more_than_a_model_is_made_for_is_refused_before_it_begins():
+    model, generator = counting(Settings(context=6))
+    assert len(generator.generate([[1, 2, 3]], max_tokens=4)[0]) == 4
+    begun = len(model.fed)
+    for prompt, why in (([1, 2, 3], "max_tokens is 4 at most"), ([1] * 7, "shorten the prompt")):
+        with pytest.raises(SignatureError, match="more than the 6 that it is made for") as caught:
+            generator.generate([prompt, [1]], max_tokens=5)
+        assert why in caught.value.hint
+    assert len(model.fed) == begun
+
+
+def test_numbers_that_no_array_holds_are_refused():
+    for token in (2**31, 2**63, 2**64):
+        with pytest.raises(SignatureError, match="is no token"):
+            counting()[1].generate([[token]])
+    with pytest.raises(SignatureError, match="no seed"):
+        counting()[1].generate([[1]], temperature=1.0, seed=-1)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dlbridge.serving import service
+from dlbridge.serving.clients import unless_gone
 from dlbridge.serving.http import HttpApp
 from dlbridge.serving.problems import ServingError
 from dlbridge.serving.repository import Repository
@@ -35,6 +36,43 @@ def test_an_answer_that_cannot_be_made_is_told_and_leaves_the_worker_alone(tmp_p
         await served.repository.close()
 
     asyncio.run(main())
+
+
+def test_a_client_that_goes_withdraws_what_it_asked_for():
+    async def main():
+        ended = []
+
+        async def work():
+            try:
+                await asyncio.sleep(60)
+            finally:
+                ended.append(True)
+
+        async def receive():
+            return {"type": "http.disconnect"}
+
+        with pytest.raises(ServingError, match="went away"):
+            await asyncio.wait_for(unless_gone(work(), receive), 10)
+        assert ended
+
+    asyncio.run(main())
+
+
+def test_an_error_that_nobody_foresaw_is_json(tmp_path, monkeypatch):
+    sent = []
+
+    async def receive():
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message):
+        sent.append(message)
+
+    served = Service(Repository(tmp_path))
+    monkeypatch.setattr(served, "metadata", lambda: 1 / 0)
+    scope = {"type": "http", "method": "GET", "path": "/v2", "raw_path": b"/v2", "headers": [], "query_string": b""}
+    with pytest.raises(ZeroDivisionError):  # uvicorn writes it into the log
+        asyncio.run(HttpApp(served, max_body=1000)(scope, receive, send))
+    assert sent[0]["status"] == 500 and b'"error"' in sent[1]["body"]
 
 
 @pytest.mark.parametrize("path", ["/v2/models/model/generate", "/v2/repository/models/model/load", "/v2/nowhere/infer"])
