@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from dlbridge.errors import FileError, require
@@ -28,18 +29,40 @@ class Tokenizer:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         tokenizers = require("tokenizers", "text")
-        try:
+        self._path = str(path)
+        with self._refusals("it is no tokenizer"):
             self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
-        except Exception as error:  # those of the package have no class of their own
-            raise FileError(f"it is no tokenizer: {error}", where=str(path)) from error
+            # what a file says of these was meant for training: a prompt is neither cut off nor filled up
+            self._tokenizer.no_truncation()
+            self._tokenizer.no_padding()
 
     def encode(self, text: str) -> list[int]:
-        """The tokens of a text, with those that the tokenizer puts around it."""
-        return list(self._tokenizer.encode(text).ids)
+        """The tokens of a text, with those that the tokenizer puts around it.
+
+        Raises:
+            FileError: When the file does not say how.
+        """
+        with self._refusals("it cannot read a text"):
+            return list(self._tokenizer.encode(text).ids)
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """The text of tokens; special ones are left out."""
-        return str(self._tokenizer.decode(list(tokens), skip_special_tokens=True))
+        """The text of tokens; special ones are left out.
+
+        Raises:
+            FileError: When the file does not say how.
+        """
+        with self._refusals("it cannot write tokens as text"):
+            return str(self._tokenizer.decode(list(tokens), skip_special_tokens=True))
+
+    @contextmanager
+    def _refusals(self, what: str) -> Iterator[None]:
+        """Errors of the package have no class of their own, and those that it did not foresee are no ``Exception``."""
+        try:
+            yield
+        except (KeyboardInterrupt, SystemExit, GeneratorExit):
+            raise
+        except BaseException as error:
+            raise FileError(f"{what}: {error}", where=self._path) from error
 
     def finished(self, tokens: Sequence[int]) -> str | None:
         """The text of tokens; None where they end within a character, whose rest the next token has."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -130,9 +131,8 @@ class Generation:
         file = self._service.repository.tokenizer(self._name)
         if file is None:
             raise ServingError("there is no tokenizer.json with it", where=self._name, hint="give tokens")
-        from dlbridge.runtime.text import Tokenizer
-
-        self._tokenizer = Tokenizer(file)
+        status = file.stat()
+        self._tokenizer = _tokenizer(file, status.st_mtime_ns, status.st_size)
         return self._tokenizer.encode(str(text))
 
     # --- the loop -----------------------------------------------------------------------------------------------------
@@ -169,6 +169,14 @@ class Generation:
         tensors = {name: from_array(array) for name, array in feed.items()}
         response = await self._service.infer(InferRequest(model, tensors, self._version))
         return {name: to_array(tensor) for name, tensor in response.outputs}
+
+
+@functools.lru_cache(maxsize=16)
+def _tokenizer(file: Path, *stamp: int) -> Tokenizer:
+    """The tokenizer of a file, which takes up to a second to read, and is read again when it has changed."""
+    from dlbridge.runtime.text import Tokenizer
+
+    return Tokenizer(file)
 
 
 def _options(given: Mapping[str, Any]) -> dict[str, Any]:
