@@ -7,14 +7,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dlbridge import factories, frameworks, renaming
+from dlbridge import checkpoints, factories, frameworks, renaming
 from dlbridge.errors import DlbridgeError, FileError, SignatureError
 from dlbridge.garbage import fewer_searches
 from dlbridge.limits import limited
 from dlbridge.model import Model
+from dlbridge.ops import traits
 from dlbridge.repository.layout import CONFIG_FILE, find_model
 
 _DESCRIPTIONS = (".yaml", ".yml", ".json")
+#: Files of weights by the names that a model has here.
+_OWN_NAMES = (".safetensors", ".npz")
 #: What ``load`` is told of one model alone: how it is made, what its inputs are called.
 MAKING = ("arguments", "weights", "strict", "rename")
 
@@ -43,6 +46,7 @@ def load(
         arguments: What such a function or class is called with, by name: ``{"hidden": 64}``.
         weights: A file of weights for the model that it makes: a state dict or a checkpoint (``.pt``, ``.pth``,
             ``.bin``, ``.ckpt``), ``.safetensors``, ``.npz``, the index of several (``.index.json``), ``.weights.h5``.
+            For a model that is read, ``.safetensors`` or ``.npz``: ``best.safetensors`` of a training.
         strict: Whether that file must have the model's weights and no others.
         rename: Other names of inputs and outputs: ``{"input.1": "image"}``.
         limits: How much a file may ask for, where that is to be more than ``dlbridge.limits.Limits`` says:
@@ -69,14 +73,16 @@ def load(
             if weights is not None:
                 factories.fill(made, Path(weights), strict=strict)
             model = _load_made(made, source, options)
-        elif arguments or weights is not None:
+        elif arguments:
             raise DlbridgeError(
-                f"{'arguments' if arguments else 'weights'} are for a function or class that makes the model",
-                where=str(source) if isinstance(source, (str, os.PathLike)) else type(source).__name__,
+                "arguments are for a function or class that makes the model",
+                where=_name(source),
                 hint="name one: mynet:Net, models/mynet.py:Net",
             )
         else:
             model = _load(source, options)
+            if weights is not None:
+                _fill(model, Path(weights), _name(source), strict=strict)
     if rename:
         renaming.rename(model, rename)
     return model
@@ -85,6 +91,35 @@ def load(
 def is_name(source: Any) -> bool:
     """Whether a source is the name of a function or class that makes a model."""
     return isinstance(source, str) and factories.is_name(source) and not Path(source).exists()
+
+
+def _name(source: Any) -> str:
+    """What messages call a source."""
+    return str(source) if isinstance(source, (str, os.PathLike)) else type(source).__name__
+
+
+def _fill(model: Model, path: Path, where: str, *, strict: bool) -> None:
+    """Put the weights of a file into a model that was read, whose names they have: ``best.safetensors`` of a training.
+
+    Raises:
+        FileError: When the file is missing, broken, or holds weights by the names of a framework.
+        WeightsError: When they do not fit the model.
+    """
+    if path.suffix.lower() not in _OWN_NAMES:
+        raise FileError(
+            f"weights for a model that is read are {' or '.join(_OWN_NAMES)}, by its own names",
+            where=str(path),
+            hint=f"other files of weights are for a function or class that makes the model; '{where}' is none",
+        )
+    (file,) = checkpoints.files(path)
+    found, held = checkpoints.arrays(file), model.graph.initializers
+    missing = [name for name, value in held.items() if name not in found and traits.kind(value) != "constant"]
+    unexpected = [name for name in found if name not in held]
+    shapes = {name: tuple(value.const_value.shape.numpy()) for name, value in held.items() if value.const_value}
+    differing = checkpoints.differing({name: array.shape for name, array in found.items()}, shapes)
+    taken = len(found) - len(unexpected)
+    checkpoints.check(missing, unexpected, differing, str(path), strict=strict, taken=taken)
+    model.set_weights({name: array for name, array in found.items() if name in held})
 
 
 def _load(source: Any, options: dict[str, Any]) -> Model:

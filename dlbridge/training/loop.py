@@ -85,9 +85,7 @@ def train(
     start = time.perf_counter()
     checkpoint = checkpoint or Checkpoint(0, {})
     resume.check(checkpoint, model, spec)
-    if checkpoint.epoch >= spec.epochs:
-        text = f"nothing is left to train: the checkpoint has {checkpoint.epoch} epochs, and {spec.epochs} are asked"
-        warnings.warn(text, DlbridgeWarning, stacklevel=2)
+    _warn_of_an_end(checkpoint, spec)
     opened = open_data(model, spec, data, validation=validation, processing=checkpoint.processing, workers=data_workers)
     trained, task = prepared(model, spec)
     model = model.clone()
@@ -169,13 +167,10 @@ class _Course:
         return False
 
     def _losses(self) -> list[float]:
-        """The losses of the epochs so far: of validation, where there is one."""
-        history = self.reached.history
-        return history.get("val_loss", history.get("loss", []))
+        return _losses(self.reached)
 
     def _is_over(self) -> bool:
-        stopping = self.spec.early_stopping
-        return self._is_stopped or (stopping is not None and stopping.is_over(self._losses()))
+        return self._is_stopped or _is_stopped_early(self.spec, self._losses())
 
     def _end_epoch(self, metrics: dict[str, float]) -> None:
         reached = self._next(metrics)
@@ -216,6 +211,25 @@ class _Course:
             return f"the gradients of epoch {epoch} are infinite or NaN at any loss scale"
         broken = [name for name in self._finite & weights.keys() if not _is_finite(weights[name])]
         return f"'{min(broken)}' is infinite or NaN after epoch {epoch}" if broken else None
+
+
+def _losses(checkpoint: Checkpoint) -> list[float]:
+    """The losses of the epochs so far: of validation, where there is one."""
+    history = checkpoint.history
+    return history.get("val_loss", history.get("loss", []))
+
+
+def _is_stopped_early(spec: TrainingSpec, losses: Sequence[float]) -> bool:
+    return spec.early_stopping is not None and spec.early_stopping.is_over(losses)
+
+
+def _warn_of_an_end(checkpoint: Checkpoint, spec: TrainingSpec) -> None:
+    """Warn of a training that goes on where it has ended."""
+    begun = f"nothing is left to train: the checkpoint has {checkpoint.epoch} epochs"
+    if checkpoint.epoch >= spec.epochs:
+        warnings.warn(f"{begun}, and {spec.epochs} are asked", DlbridgeWarning, stacklevel=3)
+    elif _is_stopped_early(spec, _losses(checkpoint)):
+        warnings.warn(f"{begun}, after which early_stopping ends it", DlbridgeWarning, stacklevel=3)
 
 
 def _is_finite(array: np.ndarray) -> bool:

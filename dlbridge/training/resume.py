@@ -50,7 +50,8 @@ def _check_weights(weights: dict[str, np.ndarray], model: Model) -> None:
 
 def _check_spec(before: TrainingSpec, now: TrainingSpec) -> None:
     old, new = _flat(before.model_dump()), _flat(now.model_dump())
-    changed = [name for name in {**old, **new} if old.get(name) != new.get(name) and name not in MAY_CHANGE]
+    differing = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+    changed = [name for name in differing if not any(name == may or name.startswith(f"{may}.") for may in MAY_CHANGE)]
     if changed:
         shown = "; ".join(f"{n} was {old.get(n)!r} and is {new.get(n)!r}" for n in changed)
         raise TrainingError(

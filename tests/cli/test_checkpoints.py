@@ -7,6 +7,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
+import safetensors.numpy
 import safetensors.torch
 import torch
 
@@ -251,7 +252,29 @@ def test_a_model_of_a_function_is_read_with_weights(tmp_path, monkeypatch):
     np.testing.assert_array_equal(model.original({"input": np.ones((1, 3), "float32")})["output"], [[6, 6]])
 
 
-def test_weights_are_for_what_a_name_makes(state, tmp_path):
+def test_weights_by_the_names_of_a_framework_are_for_what_a_name_makes(state, tmp_path):
     torch.save(state, tmp_path / "w.pt")
-    with pytest.raises(DlbridgeError, match="weights are for a function or class"):
+    with pytest.raises(DlbridgeError, match=r"weights for a model that is read are \.safetensors or \.npz"):
         dlbridge.load(Net(), weights=tmp_path / "w.pt", inputs={"x": "float32[batch,3]"})
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".npz"])
+def test_a_model_that_is_read_takes_weights_by_its_own_names(suffix, tmp_path):
+    """So do the best weights of a training: they lie beside the model, which has the last ones."""
+    model = dlbridge.load(Net(), inputs={"x": "float32[batch,3]"})
+    model.save(tmp_path / "run")
+    best = {name: np.asarray(weight + 1) for name, weight in model.weights.items()}
+    path = tmp_path / f"best{suffix}"
+    if suffix == ".npz":
+        np.savez(path, **best)
+    else:
+        safetensors.numpy.save_file(best, path)
+    read = dlbridge.load(tmp_path / "run", weights=path)
+    assert all((read.weights[name] == weight).all() for name, weight in best.items())
+    (name, *_) = best
+    np.savez(tmp_path / "part.npz", **{name: best[name]})
+    with pytest.raises(WeightsError, match=r"missing in the file \(\d+\)"):
+        dlbridge.load(tmp_path / "run", weights=tmp_path / "part.npz")
+    with pytest.warns(DlbridgeWarning, match="missing in the file"):
+        part = dlbridge.load(tmp_path / "run", weights=tmp_path / "part.npz", strict=False)
+    assert (part.weights[name] == best[name]).all()

@@ -281,6 +281,18 @@ def test_a_training_with_nothing_left_says_so(blobs):
     assert largest_difference(again.model.weights, done.model.weights) == 0
 
 
+def test_a_training_that_stopped_early_says_so_and_goes_on_with_more_patience(blobs):
+    spec = {"loss": {"op": "SoftmaxCrossEntropyLoss"}, "epochs": 5, "early_stopping": {"patience": 1, "min_delta": 9}}
+    done = dlbridge.train(dense(), blobs, spec=spec)
+    assert done.checkpoint.epoch == 2
+    with pytest.warns(DlbridgeWarning, match="nothing is left .* 2 epochs, after which early_stopping ends it"):
+        dlbridge.train(dense(), blobs, spec=spec, checkpoint=done.checkpoint)
+    more = {**spec, "early_stopping": {"patience": 3, "min_delta": 9}}
+    assert dlbridge.train(dense(), blobs, spec=more, checkpoint=done.checkpoint).checkpoint.epoch == 4
+    none = {**spec, "early_stopping": None}
+    assert dlbridge.train(dense(), blobs, spec=none, checkpoint=done.checkpoint).checkpoint.epoch == 5
+
+
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_the_learning_rate_may_change(framework, blobs):
     begun = dlbridge.train(dense(), blobs, spec=SPEC.model_copy(update={"epochs": 2}), framework=framework)
