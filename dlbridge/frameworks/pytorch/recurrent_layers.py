@@ -10,8 +10,6 @@ attributes, ``num_layers``, ``dropout`` and ``batch_first`` are PyTorch's; ``giv
 
 from __future__ import annotations
 
-from collections import defaultdict
-
 import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch.rules import FORM
@@ -29,7 +27,6 @@ from dlbridge.source.recurrent import (
     USUAL,
     directions,
     native_readers,
-    readers,
 )
 
 #: The first of the inputs that are weights: before it are X, the lengths, h and c.
@@ -108,18 +105,48 @@ def _ends(op: Op) -> list[ir.Value] | None:
 def _turn(rewriter: Rewriter) -> None:
     """Let layers take and give the batch first where the graph turns what they read, and turns back what they give.
 
-    A layer that is called several times has one layout, so all of its calls are turned, or none.
+    Layers that hand a sequence to each other are turned together. A layer that is called several times has one layout,
+    so all of its calls are turned, or none.
     """
-    calls: dict[ir.Value | None, list[Site]] = defaultdict(list)
-    for node in rewriter.graph:
-        if node.domain == FORM and layer_key(node) in STATES:
-            calls[node.inputs[WEIGHTS]].append(Site(node, rewriter))
-    for sites in calls.values():
-        before = {site.operand(0).producer() for site in sites}
-        behind = {node for site in sites for node in readers(site.output)}
-        if all(map(_has_one_way, sites)) and all(map(_swaps, before | behind)) and not before & behind:
-            for site in sites:
-                _take_in_turns(site)
+    sites = {node: Site(node, rewriter) for node in rewriter.graph if node.domain == FORM and layer_key(node) in STATES}
+    for group in _groups(sites):
+        before = {maker for site in group if (maker := _maker(site.operand(0))) not in sites}
+        behind = {node for site in group for node in _takers(site.output) if node not in sites}
+        if all(map(_has_one_way, group)) and all(map(_swaps, before | behind)) and not before & behind:
+            _take_in_turns(group)
+
+
+def _groups(sites: dict[ir.Node, Site]) -> list[list[Site]]:
+    """The layers that are turned together, in the order of the graph."""
+    of: dict[ir.Node, list[Site]] = {}
+    first: dict[ir.Value | None, ir.Node] = {}
+    for node, site in sites.items():
+        of[node] = [site]
+        maker = _maker(site.operand(0))
+        others = [first.setdefault(node.inputs[WEIGHTS], node), *([maker] if maker in sites else [])]
+        for other in others:
+            if of[other] is not of[node]:
+                of[other] += of[node]
+                of.update(dict.fromkeys((each.node for each in of[node]), of[other]))
+    return list({id(group): group for group in of.values()}.values())
+
+
+def _maker(value: ir.Value) -> ir.Node | None:
+    """The node that makes a sequence; dropout behind it does the same in either order."""
+    node = value.producer()
+    return _maker(node.inputs[0]) if node is not None and _drops(node) and node.inputs[0] is not None else node
+
+
+def _takers(value: ir.Value) -> list[ir.Node | None]:
+    """The nodes that take a sequence, behind dropout, too; None stands for the graph that returns it."""
+    found: list[ir.Node | None] = []
+    for node, slot in value.uses():
+        found += _takers(node.outputs[0]) if _drops(node) else [node if slot == 0 else None]
+    return [*found, *([None] if value.is_graph_output() else [])]
+
+
+def _drops(node: ir.Node) -> bool:
+    return match(node, "Dropout") is not None
 
 
 def _has_one_way(site: Site) -> bool:
@@ -131,11 +158,26 @@ def _swaps(node: ir.Node | None) -> bool:
     return match(node, "Transpose", perm=_SWAPPED) is not None
 
 
-def _take_in_turns(site: Site) -> None:
-    turn = producer(site.operand(0), "Transpose")
-    assert turn is not None
-    site.set(batch_first=1)
-    site.set_input(0, turn.operand(0))
-    back = [Match(node) for node in readers(site.output) if node is not None]
-    site.rewriter.let_stand_for(site.output, [each.output for each in back])
-    site.rewriter.erase_unused([turn.node, *(each.node for each in back)])
+def _take_in_turns(group: list[Site]) -> None:
+    for site in group:
+        site.set(batch_first=1)
+        turn = producer(site.operand(0), "Transpose")
+        if turn is not None:
+            site.set_input(0, turn.operand(0))
+            site.rewriter.erase_unused([turn.node])
+    for site in group:
+        _give_batch_first(site.rewriter, site.output)
+
+
+def _give_batch_first(rewriter: Rewriter, value: ir.Value) -> None:
+    """Let a sequence with the time first have the batch first, and what dropout makes of it."""
+    shape = value.shape
+    if shape is not None:
+        value.shape = ir.Shape([shape[1], shape[0], *shape[2:]])
+    takers = [node for node, _ in value.uses()]
+    back = [Match(node) for node in takers if _swaps(node)]
+    for node in takers:
+        if _drops(node):
+            _give_batch_first(rewriter, node.outputs[0])
+    rewriter.let_stand_for(value, [each.output for each in back])
+    rewriter.erase_unused([each.node for each in back])

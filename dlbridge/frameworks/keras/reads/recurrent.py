@@ -238,13 +238,16 @@ def bidirectional(site: CallSite) -> Any:
     if mask is not None or not _alike(forward, backward):
         return site.reader.open(site)
     ys, finals = _node(site, [forward.cell, backward.cell], site.x, initial)
-    halves = site.op("Split", ys, axis=1, num_outputs=2, outputs=2)
     states = [[site.op("Gather", f, d, axis=0) for f in finals] for d in range(2)]
-    if kind.return_sequences:
-        pair = [site.transpose(site.squeeze(half, 1), [1, 0, 2]) for half in halves]
+    if not kind.return_sequences:
+        output = _merged(site, kind.merge_mode, [first for first, *_ in states])
+    elif kind.merge_mode == "concat":
+        joined = site.op("Reshape", site.transpose(ys, [0, 2, 1, 3]), [0, 0, -1])
+        output = site.transpose(joined, [1, 0, 2])
     else:
-        pair = [first for first, *_ in states]
-    output = _merged(site, kind.merge_mode, pair)
+        halves = site.op("Split", ys, axis=1, num_outputs=2, outputs=2)
+        pair = [site.transpose(site.squeeze(half, 1), [1, 0, 2]) for half in halves]
+        output = _merged(site, kind.merge_mode, pair)
     if not kind.return_state:
         return output
     return (*(output if isinstance(output, tuple) else (output,)), *states[0], *states[1])

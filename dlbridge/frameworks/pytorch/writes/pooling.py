@@ -6,7 +6,7 @@ from typing import Any
 
 from dlbridge.frameworks.pytorch.rules import rules, torch_dtype
 from dlbridge.frameworks.pytorch.writes.convolution import flat, is_symmetric
-from dlbridge.source.code import Code, call, code
+from dlbridge.source.code import Code, Raw, call, code
 from dlbridge.source.op import Emit, Layer, Op
 from dlbridge.source.windows import Pads, one_or_all, options, pads_of, window
 
@@ -57,6 +57,10 @@ def max_pool(op: Op) -> Emit:
         if integer:
             op.refuse("its indices on integers cannot be written")
         return Emit(result)
+    if pads is not None and not op.attr("ceil_mode") and not is_symmetric(pads):
+        padded = call("F.pad", x, flat(pads), value=Raw('float("-inf")'))
+        keywords = _keywords(op, kernel, [(0, 0)] * count)
+        return Emit(finished(call(f"F.max_pool{count}d", padded, one_or_all(kernel), **keywords)))
     if not _plain_pads(op, kernel, pads):
         arguments, keywords = _general(op, kernel, pads)
         return Emit(finished(call("max_pool", x, *arguments, **keywords)))
