@@ -228,20 +228,6 @@ class Builder:
             return self._vector(list(array))
         return self.constant(array)
 
-    def is_computed(self, value: ir.Value) -> bool:
-        """Whether a value depends on an input of the graph."""
-        pending, seen = [value], set()
-        while pending:
-            current = pending.pop()
-            if current in seen or current.is_initializer():
-                continue
-            seen.add(current)
-            producer = current.producer()
-            if producer is None:
-                return True
-            pending += [v for v in producer.inputs if v is not None]
-        return False
-
     def _vector(self, numbers: list[Any]) -> ir.Value:
         """Whole numbers, and sizes that are not known, as an int64 vector."""
         found = [self.sizes.recover(n) for n in numbers]

@@ -17,6 +17,7 @@ from keras import tree
 
 from dlbridge.frameworks.keras import compat
 from dlbridge.frameworks.keras.recording import Carried, TracedTensor
+from dlbridge.ops import traits
 
 if TYPE_CHECKING:
     from dlbridge.frameworks.keras.graph_reader import GraphReader
@@ -53,6 +54,14 @@ def mask_of(item: Any) -> Any:
 
 def set_mask(item: ir.Value, mask: ir.Value | None) -> None:
     carried(item).mask = mask
+    if isinstance(mask, ir.Value):
+        name(mask)
+
+
+def name(mask: ir.Value) -> None:
+    """Call a mask that is computed so, in what is written."""
+    if mask.producer() is not None:
+        mask.metadata_props.setdefault(traits.VARIABLE, "mask")
 
 
 def carry(item: ir.Value | TracedTensor, what: Carried) -> None:

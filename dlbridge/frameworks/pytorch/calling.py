@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -27,10 +28,15 @@ class Calling:
     Args:
         forms: Parameter (its name, or its position) -> what is made of the tensors that are given for it.
         cache: Whether the caches that it returns are among the results.
+
+    Attributes:
+        gives_dict: Whether the module's own code returned a dict when it was called last, rather than an object of some
+            class (``ModelOutput``), which is one here, too.
     """
 
     def __init__(self, forms: Mapping[str | int, Form] | None = None, *, cache: bool = True) -> None:
         self._forms, self._cache = dict(forms or {}), cache
+        self.gives_dict = True
 
     def signature(self, forward: inspect.Signature) -> inspect.Signature:
         """The parameters by which a module is called: those of its ``forward``, a cache by the name that the user gives
@@ -53,6 +59,7 @@ class Calling:
 
     def result(self, result: Any) -> Any:
         """What a call returns, in tensors and containers."""
+        self.gives_dict = type(result) in (dict, OrderedDict)
         found = results.plain(result, cache=self._cache)
         if self._forms and isinstance(found, Mapping):
             # The name of the cache is that of an input already.

@@ -105,7 +105,8 @@ def read(source: Any, options: ReadOptions) -> Model:
         reader.translation.said = author_names(exported.program.graph)
     model = reader.model()
     traits.set_constraints(model.graph, exported.constraints)
-    traits.set_output_keys(model.graph, pytree_names.output_keys(exported.program))
+    if calling.gives_dict:
+        traits.set_output_keys(model.graph, pytree_names.output_keys(exported.program))
     if options.task is not None and module is not None:
         model.graph.metadata_props[traits.GENERATION] = generation.settings(module).dumps()
     _tidy(model, lift=options.lift)

@@ -90,7 +90,7 @@ class Tracing(TorchFunctionMode):
         kwargs = kwargs or {}
         if type(func) is MethodWrapperType or func in _QUESTIONS:  # the first are attributes: most of the calls
             made = func(*args, **kwargs)
-            if type(made) in MAY_HOLD_SIZES and not self.asks_sizes:
+            if type(made) in MAY_HOLD_SIZES and self._listens():
                 self.asks_sizes = asks_for_sizes(func, made, sys._getframe().f_back)
             return made
         if func is torch.Tensor.__bool__ or (func is torch.Tensor.item and args[0].dtype is torch.bool):
@@ -106,8 +106,13 @@ class Tracing(TorchFunctionMode):
             self._author.note(sys._getframe().f_back, _nodes_after(graph, last))
         if after != before:
             self.lines.append((before, after, user_line(sys._getframe())))
-        self.asks_sizes = self.asks_sizes or asks_for_sizes(func, made, sys._getframe().f_back)
+        if self._listens():
+            self.asks_sizes = asks_for_sizes(func, made, sys._getframe().f_back)
         return made
+
+    def _listens(self) -> bool:
+        """Whether it is still to be found out that code asks for sizes; Dynamo cannot follow that."""
+        return not self.asks_sizes and not torch.compiler.is_dynamo_compiling()
 
     def __enter__(self) -> Self:
         self._stack.enter_context(self._author or contextlib.nullcontext())

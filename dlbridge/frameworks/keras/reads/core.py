@@ -58,8 +58,6 @@ def _as_linear(site: CallSite) -> Any:
 def embedding(site: CallSite) -> Any:
     indices = site.x if site.x.dtype.is_integer() else site.cast(site.x, "int32")
     weight = site.weight(site.layer._embeddings, "weight")
-    if not site.build.is_computed(indices):
-        return site.layer_op("Gather", weight, indices, axis=0)  # of constants: no layer is called
     return site.layer_op("Embedding", indices, weight, domain=DOMAIN)
 
 

@@ -9,11 +9,11 @@ import keras
 import numpy as np
 import onnx_ir as ir
 
+from dlbridge.frameworks.keras import masks
 from dlbridge.frameworks.keras.building import IR_DTYPES
 from dlbridge.frameworks.keras.call_site import CallSite, layer
 from dlbridge.frameworks.keras.reads.stepping import step_through
 from dlbridge.frameworks.keras.rules import RECURRENT_ACTIVATIONS
-from dlbridge.ops import traits
 from dlbridge.ops.extension import DOMAIN
 
 #: Class of a cell -> (op, the gates in the standard's order as places in Keras' order). A user's class of that name is
@@ -122,8 +122,7 @@ def _run_cell(
     lengths = None
     if mask is not None:
         mask = site.cast(mask, ir.DataType.BOOL)
-        if mask.producer() is not None:
-            mask.metadata_props.setdefault(traits.VARIABLE, "mask")
+        masks.name(mask)
         x = site.op("CompactSteps", x, mask, domain=DOMAIN)
         if wants_state and isinstance(cell, keras.layers.LSTMCell):  # the cell's own state has no sequence
             lengths = site.op("Max", site.cast(_count(site, mask), "int32"), 1)
