@@ -5,6 +5,7 @@ from __future__ import annotations
 from dlbridge.errors import UnsupportedOpError
 from dlbridge.frameworks.pytorch import WriteOptions, writes
 from dlbridge.frameworks.pytorch.dialect import PyTorchDialect
+from dlbridge.frameworks.pytorch.pooled_axes import pooled_axes
 from dlbridge.frameworks.pytorch.recurrent_layers import recurrent_layers
 from dlbridge.frameworks.pytorch.stacks import join_stacks
 from dlbridge.frameworks.pytorch.weight_norms import weight_norms
@@ -43,6 +44,7 @@ PASSES = [
     graph_pass(join_pads, "Let a convolution pad for itself."),
     graph_pass(join_stacks, "Let recurrent layers that were one layer of several be one."),
     graph_pass(recurrent_layers, "Let recurrent ops be layers of PyTorch's."),
+    graph_pass(pooled_axes, "Let the mean of axes stand for a pool of what is turned for it."),
     graph_pass(weight_norms, "Let layers with a weight norm be layers."),
     *FINISH,
 ]
