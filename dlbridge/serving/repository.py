@@ -170,6 +170,13 @@ class Repository:
             return False
         return all(self._is_entry(folder / part) for part in (ENCODER, DECODER))
 
+    def _is_misnamed(self, folder: Path) -> bool:
+        """Whether a folder holds what an entry holds, but has a name that no model can have."""
+        is_hidden = folder.name.startswith(".")
+        if is_hidden or configs.is_name(folder.name) or not self._is_inside(folder) or not folder.is_dir():
+            return False
+        return (folder / CONFIG_FILE).is_file() or any(_versions(folder))
+
     def _is_entry(self, folder: Path) -> bool:
         if not configs.is_name(folder.name) or not self._is_inside(folder) or not folder.is_dir():
             return False
@@ -228,6 +235,9 @@ class Repository:
         if self._single is not None:
             await self.load(self._single.stem)
             return
+        for folder in sorted(self.path.iterdir()):
+            if self._is_misnamed(folder):
+                LOG.error("%r cannot be the name of a model, so %s is not served", folder.name, folder)
         await asyncio.gather(*(self.try_to_load(name) for name in self.names()))
 
     async def try_to_load(self, name: str) -> None:

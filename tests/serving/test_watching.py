@@ -82,3 +82,11 @@ def test_an_entry_is_no_repository(tmp_path):
     with pytest.raises(FileError, match="not a repository") as caught:
         Repository(entry)
     assert f"{tmp_path} --model model" in str(caught.value)
+
+
+def test_a_folder_whose_name_no_model_can_have_is_told(tmp_path, caplog):
+    write_entry(tmp_path, "my model")
+    write_entry(tmp_path, ".hidden")
+    (tmp_path / "no entry").mkdir()
+    asyncio.run(Repository(tmp_path).load_all())
+    assert [record.levelname for record in caplog.records] == ["ERROR"] and "'my model' cannot be" in caplog.text
