@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 from onnxruntime import OrtValue
 
-from dlbridge.errors import SignatureError
+from dlbridge.errors import SignatureError, suggest
 from dlbridge.runtime import values
 from dlbridge.runtime.signature import Signature
 
@@ -97,7 +97,9 @@ class Session:
             SignatureError: When a name, dtype or shape does not fit.
         """
         feed = self.signature.check(arrays)
-        names = self._names if outputs is None else list(outputs)
+        names = self._names if outputs is None else self._wanted(outputs)
+        if not names:
+            return {}
         try:
             found = self._run(names, feed)
         except Exception as error:  # onnxruntime's exceptions have no base class of their own
@@ -118,7 +120,7 @@ class Session:
             SignatureError: When a name, dtype or shape does not fit.
         """
         feed = self.signature.check(arrays)
-        names = self._names if outputs is None else list(outputs)
+        names = self._names if outputs is None else self._wanted(outputs)
         device, number = self.device
         binding = self._session.io_binding()
         try:
@@ -161,6 +163,13 @@ class Session:
     def end_profile(self) -> Path:
         """End the profile that ``load(..., profile=...)`` has begun, and return the file: JSON for Chrome's tracing."""
         return Path(self._session.end_profiling())
+
+    def _wanted(self, outputs: Sequence[str]) -> list[str]:
+        unknown = next((name for name in outputs if name not in self._names), None)
+        if unknown is not None:
+            hint = suggest(unknown, self._names) or f"it gives {', '.join(map(str, self.outputs))}"
+            raise SignatureError(f"the model has no output '{unknown}'", where=self.name, hint=hint)
+        return list(outputs)
 
     def _refused(self, feed: Mapping[str, Any], error: Exception) -> SignatureError:
         shapes = ", ".join(f"{name}: {values.described(value)}" for name, value in feed.items())

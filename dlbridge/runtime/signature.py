@@ -32,8 +32,14 @@ class Port:
     shape: tuple[int | str | None, ...]
 
     def zeros(self, sizes: Mapping[str, int]) -> np.ndarray:
-        """An array of zeros (or empty strings) that fits; sizes that are not named in ``sizes`` are 1."""
+        """An array of zeros (or empty strings) that fits; sizes that are not named in ``sizes`` are 1.
+
+        Raises:
+            SignatureError: When a size is negative.
+        """
         shape = [s if isinstance(s, int) else sizes.get(s or "", 1) for s in self.shape]
+        if any(size < 0 for size in shape):
+            raise SignatureError(f"{shape} is no shape of {self}", where=f"input '{self.name}'")
         return np.full(shape, "", object) if self.dtype == object else np.zeros(shape, self.dtype)
 
     def __str__(self) -> str:
@@ -151,7 +157,15 @@ def _as_value(given: Any, port: Port) -> Value:
 
 def _as_array(given: Any, port: Port) -> np.ndarray:
     is_array = isinstance(given, (np.ndarray, np.generic))
-    array = np.asarray(given)
+    where = f"input '{port.name}'"
+    if np.ma.is_masked(given):
+        hint = "array.filled(0) says what stands in their place"
+        raise SignatureError(f"elements of the array are masked, the model takes {port}", where=where, hint=hint)
+    try:
+        array = np.asarray(given)
+    except (ValueError, TypeError, RuntimeError) as error:  # lists of several lengths, a tensor that is on a device
+        what = f"numpy makes no array of it, a {type(given).__name__}: {error}"
+        raise SignatureError(f"{what}; the model takes {port}", where=where) from error
     if port.dtype == object:
         if array.dtype.kind in "USTO":
             return _as_text(array, port)
@@ -165,10 +179,10 @@ def _as_array(given: Any, port: Port) -> np.ndarray:
         if array.size == 0 or (np.array_equal(cast, array) if is_whole else values.is_in_range(cast, array)):
             return cast
         if not is_whole:
-            raise SignatureError(f"a number is out of the range of {port}", where=f"input '{port.name}'")
+            raise SignatureError(f"a number is out of the range of {port}", where=where)
     raise SignatureError(
         f"the array is {array.dtype}, the model takes {port}",
-        where=f"input '{port.name}'",
+        where=where,
         hint=None if port.dtype == object else f"array.astype('{port.dtype.name}') would cast it",
     )
 

@@ -84,6 +84,36 @@ def test_a_number_that_would_become_infinite_is_refused(tmp_path, kind, number):
     assert not (tmp_path / "y.npz").exists()
 
 
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ([[1, 2, 3], [4]], "numpy makes no array of it, a list"),
+        (np.ma.masked_array([[1.0, 2.0, 3.0]], mask=[[0, 1, 0]], dtype="float32"), "elements of the array are masked"),
+    ],
+)
+def test_what_is_no_whole_array_is_refused(adder, given, why):
+    with pytest.raises(SignatureError, match=why):
+        runtime.load(adder)(given, np.ones((1, 3), "float32"), [1])
+
+
+def test_a_tensor_that_numpy_refuses_is_told(adder):
+    torch = pytest.importorskip("torch")
+    for tensor in (torch.ones(1, 3, requires_grad=True), torch.ones(1, 3, dtype=torch.bfloat16)):
+        with pytest.raises(SignatureError, match="a Tensor: "):
+            runtime.load(adder)(tensor, np.ones((1, 3), "float32"), [1])
+
+
+def test_outputs_that_are_wanted_by_name(adder):
+    session = runtime.load(adder)
+    given = {"x": np.ones((1, 3), "float32"), "scale": np.ones((1, 3), "float32"), "id": np.array([1])}
+    assert [*session.run(given, ["next"])] == ["next"] and session.run(given, []) == {}
+    with pytest.raises(SignatureError, match="no output 'nxt'") as caught:
+        session.run(given, ["nxt"])
+    assert "'next'" in caught.value.hint
+    with pytest.raises(SignatureError, match="is no shape"):
+        session.warm_up({"batch": -1})
+
+
 def test_a_file_of_another_kind_is_told(tmp_path):
     (tmp_path / "model.keras").write_bytes(b"PK and so on")
     with pytest.raises(FileError, match="it is no ONNX file") as caught:
