@@ -23,7 +23,7 @@ import math
 import os
 import struct
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -41,13 +41,16 @@ _SUSPICIOUS_BYTES = 1 << 30
 _SUSPICIOUS_RATIO = 100
 
 
-def read_batches(paths: Sequence[str | os.PathLike[str]], inputs: Sequence[Port], size: int | None) -> Iterator[Batch]:
+def read_batches(
+    paths: Sequence[str | os.PathLike[str]], inputs: Sequence[Port], size: int | None, beside: Collection[str] = ()
+) -> Iterator[Batch]:
     """Read a file, or several images, as batches.
 
     Args:
         paths: One ``.npz``, ``.npy``, ``.csv`` or ``.parquet`` file, or images and folders of images.
         inputs: What the model takes.
         size: Rows in a batch (the last may be smaller); None for one batch of all rows.
+        beside: Names of columns that are no input where a table holds them: the target that a model was trained on.
 
     Yields:
         Input name -> array of the input's dtype, rows on its first axis.
@@ -62,9 +65,12 @@ def read_batches(paths: Sequence[str | os.PathLike[str]], inputs: Sequence[Port]
     if len(files) > 1:
         raise FileError("several files are taken of images alone", where=str(files[1]))
     (file,) = files
-    reader = _READERS.get(file.suffix.lower())
+    suffix = file.suffix.lower()
+    if suffix in _TABLES:
+        return _TABLES[suffix](file, inputs, size, beside)
+    reader = _READERS.get(suffix)
     if reader is None:
-        known = ", ".join((*_READERS, *IMAGE_SUFFIXES))
+        known = ", ".join((*_READERS, *_TABLES, *IMAGE_SUFFIXES))
         raise FileError("not a kind of file that is read", where=str(file), hint=f"known: {known}")
     return reader(file, inputs, size)
 
@@ -75,7 +81,9 @@ def _expand(paths: list[Path]) -> list[Path]:
         if path.is_dir():
             found = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
             if not found:
-                raise FileError("there are no images in this folder", where=str(path))
+                within = {str(p.parent) for p in path.glob("[!.]*/*") if p.suffix.lower() in IMAGE_SUFFIXES}
+                hint = f"the folders in it have: {' '.join(sorted(within)[:3])}" if within else None
+                raise FileError("there are no images in this folder", where=str(path), hint=hint)
             files += found
         elif path.is_file():
             files.append(path)
@@ -232,7 +240,7 @@ def _shaped(port: Port, flat: np.ndarray) -> np.ndarray:
 _TEXTS = ("string", "large_string", "string_view", "null")
 
 
-def _csv(path: Path, inputs: Sequence[Port], size: int | None) -> Iterator[Batch]:
+def _csv(path: Path, inputs: Sequence[Port], size: int | None, beside: Collection[str]) -> Iterator[Batch]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             lines = csv.reader(stream)
@@ -248,7 +256,8 @@ def _csv(path: Path, inputs: Sequence[Port], size: int | None) -> Iterator[Batch
             filled = itertools.chain(head, below)
             numbers = list(range(len(first)))
             if header and head and inputs[0].dtype != object:  # the first row below the names tells them from texts
-                numbers = [i for i, cell in enumerate(head[0][1]) if is_number(cell)]
+                cells = enumerate(zip(head[0][1], header, strict=False))
+                numbers = [i for i, (cell, name) in cells if is_number(cell) and name not in beside]
             places = {p.name: _columns(p, header, numbers, len(inputs) == 1, str(path)) for p in inputs}
             while chunk := list(itertools.islice(filled, size)):
                 for number, row in chunk:
@@ -295,20 +304,20 @@ def _fits(cell: str, port: Port) -> bool:
     return True
 
 
-def _parquet(path: Path, inputs: Sequence[Port], size: int | None) -> Iterator[Batch]:
+def _parquet(path: Path, inputs: Sequence[Port], size: int | None, beside: Collection[str]) -> Iterator[Batch]:
     pyarrow = require("pyarrow", "data")
     parquet = require("pyarrow.parquet", "data")
     try:
         with parquet.ParquetFile(path) as file:
             rows = size or max(file.metadata.num_rows, 1)
-            places = {p.name: columns_of(file.schema_arrow, p, len(inputs) == 1, str(path)) for p in inputs}
+            places = {p.name: columns_of(file.schema_arrow, p, len(inputs) == 1, str(path), beside) for p in inputs}
             for batch in file.iter_batches(batch_size=rows):
                 yield {p.name: from_columns(batch, places[p.name], p, str(path)) for p in inputs}
     except (pyarrow.ArrowException, OSError) as error:
         raise FileError(f"not a Parquet file: {error}", where=str(path)) from None
 
 
-def columns_of(schema: Any, port: Port, alone: bool, where: str) -> list[int]:
+def columns_of(schema: Any, port: Port, alone: bool, where: str, beside: Collection[str] = ()) -> list[int]:
     """The columns of an Arrow table that an input reads, by the rule of this module.
 
     Args:
@@ -316,13 +325,16 @@ def columns_of(schema: Any, port: Port, alone: bool, where: str) -> list[int]:
         port: The input.
         alone: Whether the model has no other.
         where: What messages call the table.
+        beside: Names of columns that are no input.
 
     Raises:
         SignatureError: When none fill it.
     """
     if port.name in schema.names:
         return [schema.names.index(port.name)]
-    numbers = [i for i, field in enumerate(schema) if port.dtype == object or str(field.type) not in _TEXTS]
+    takes_all = port.dtype == object
+    fields = [(i, field) for i, field in enumerate(schema) if field.name not in beside]
+    numbers = [i for i, field in fields if takes_all or str(field.type) not in _TEXTS]
     return _columns(port, schema.names, numbers, alone, where)
 
 
@@ -381,9 +393,5 @@ def _images(files: list[Path], inputs: Sequence[Port], size: int | None) -> Iter
         yield {port.name: stacked(chunk, read)}
 
 
-_READERS: dict[str, Callable[[Path, Sequence[Port], int | None], Iterator[Batch]]] = {
-    ".npz": _npz,
-    ".npy": _npy,
-    ".csv": _csv,
-    ".parquet": _parquet,
-}
+_READERS = {".npz": _npz, ".npy": _npy}
+_TABLES = {".csv": _csv, ".parquet": _parquet}

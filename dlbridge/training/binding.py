@@ -123,10 +123,15 @@ def _row_size(model: Model) -> int | None:
     return math.prod(sizes) if shape is not None and sizes is not None and len(sizes) == len(shape) - 1 else None
 
 
+def taken_by_losses(spec: TrainingSpec | None) -> set[str]:
+    """The names of the data that are targets or weights of rows, and no input."""
+    losses = spec.losses if spec is not None else ()
+    return {name for loss in losses for name in (loss.target or "label", loss.sample_weight) if name is not None}
+
+
 def _columns_left(arrays: Mapping[str, np.ndarray], spec: TrainingSpec | None) -> list[str]:
     """The columns that are neither target nor weights."""
-    losses = spec.losses if spec is not None else ()
-    taken = {name for loss in losses for name in (loss.target or "label", loss.sample_weight)}
+    taken = taken_by_losses(spec)
     return [name for name in arrays if name not in taken]
 
 

@@ -21,7 +21,7 @@ from dlbridge.processing import Classes, Image, Processing, add
 from dlbridge.runtime.readers import read_batches
 from dlbridge.runtime.signature import Port
 from dlbridge.runtime.writers import check_suffix, writing_results
-from dlbridge.training.binding import bind_inputs
+from dlbridge.training.binding import bind_inputs, taken_by_losses
 from dlbridge.training.data import Batch, Source
 from dlbridge.training.doubts import check_probabilities, warn_of_doubts
 from dlbridge.training.numpy_ops import NUMPY
@@ -186,7 +186,8 @@ def input_batches(model: Model, data: Any, batch_size: int) -> Iterator[Arrays]:
         data = [data]
     if isinstance(data, list):
         has_images = any(isinstance(spec, Image) for spec in processing.inputs.values())
-        for batch in read_batches(data, _ports(_whole(model).inputs), 1 if has_images else batch_size):
+        beside = taken_by_losses(model.training)
+        for batch in read_batches(data, _ports(_whole(model).inputs), 1 if has_images else batch_size, beside):
             yield bind_inputs(model, batch, before)
         return
     given = from_frame(data) if is_frame(data) else read_arrays(data)

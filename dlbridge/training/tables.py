@@ -34,6 +34,12 @@ def read_arrays(source: Mapping[str, Any] | str | os.PathLike[str]) -> Arrays:
     path = Path(source)
     if not path.exists():
         raise FileError("no such file", where=str(path))
+    if path.is_dir():
+        raise FileError(
+            "it has no folder of images for each class, and is no dataset on disk",
+            where=str(path),
+            hint="images lie in folders that have the names of their classes: cat/1.png, dog/1.png",
+        )
     readers = {".npz": _read_npz, ".csv": _read_csv, ".parquet": _read_parquet}
     if path.suffix.lower() not in readers:
         raise FileError(

@@ -174,6 +174,12 @@ def test_what_is_wrong_with_a_csv_file_is_said(case, tmp_path):
         dlbridge.train(dense(), tmp_path / "a.csv", spec=PLAIN.model_copy(update={"loss": loss}))
 
 
+def test_a_folder_without_folders_of_classes_is_no_data(tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    with pytest.raises(FileError, match="it has no folder of images for each class"):
+        dlbridge.train(dense(), tmp_path, spec=PLAIN)
+
+
 def test_a_weight_of_a_row_that_cannot_be_is_named():
     loss = {"op": "SoftmaxCrossEntropyLoss", "sample_weight": "importance"}
     weights = np.where(np.arange(len(ROWS["x"])) == 3, -1.0, 1.0)

@@ -4,6 +4,9 @@ import csv
 import json
 
 import numpy as np
+import pyarrow
+import pyarrow.csv
+import pyarrow.parquet
 import pytest
 
 import dlbridge
@@ -122,6 +125,17 @@ def test_predictions_are_the_outputs_row_by_row(framework):
     found = dlbridge.predict(model, {"x": ROWS["x"]}, framework=framework, batch_size=7)
     assert found.keys() == wanted.keys()
     np.testing.assert_allclose(found["y"], wanted["y"], atol=1e-6)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_the_table_that_a_model_was_trained_on_is_predicted_without_its_target(suffix, tmp_path):
+    columns = {f"f{i}": ROWS["x"][:, i] for i in range(5)} | {"label": ROWS["label"]}
+    path = tmp_path / f"rows{suffix}"
+    write = pyarrow.csv.write_csv if suffix == ".csv" else pyarrow.parquet.write_table
+    write(pyarrow.table(columns), path)
+    trained = dlbridge.train(dense(), path, spec=SPEC).model
+    found = dlbridge.predict(trained, path)["y"]
+    np.testing.assert_allclose(found, dlbridge.predict(trained, {"x": ROWS["x"]})["y"], rtol=1e-5, atol=1e-6)
 
 
 def test_predictions_are_written_into_files(tmp_path):
