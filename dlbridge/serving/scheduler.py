@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +19,7 @@ from dlbridge.serving.tensors import join_rows, split_rows
 
 #: Runs that are sent beyond those that a worker is at, so that it need not wait for the next.
 _AHEAD = 1
-#: The same of a model without dynamic batching whose last run took less than so many ns, for each instance: they go to
+#: The same of a model without dynamic batching whose last runs took less than so many ns, for each instance: they go to
 #: it in one frame. What a slow model has before it can neither be withdrawn nor go to another worker.
 _AHEAD_ALONE, _QUICK = 8, 1_000_000
 
@@ -145,7 +146,7 @@ class Scheduler:
         self._late: deque[Pending] = deque()
         self._delay = 1000 * batching.max_queue_delay_microseconds
         self._preferred = max(batching.preferred_batch_size, default=self._max_rows)
-        self._ahead = _AHEAD
+        self._ahead, self._pace = _AHEAD, math.inf
         self._under_way = 0
         self._is_timer_set = False
         self._is_dispatch_due = False
@@ -357,7 +358,8 @@ class Scheduler:
         else:
             self._statistics.executed(rows, tuple(times))  # type: ignore[arg-type]
             if not self._is_batching:
-                self._ahead = _AHEAD_ALONE * self._instances if times[1] < _QUICK else _AHEAD
+                self._pace = min(times[1], 2 * self._pace)  # a run that was held up says little
+                self._ahead = _AHEAD_ALONE * self._instances if self._pace < _QUICK else _AHEAD
             now = time.perf_counter_ns()
             for pending, own in zip(batch, _split(batch, outputs), strict=True):
                 self._statistics.answered(pending.sent - pending.arrived, now - pending.arrived, tuple(times))  # type: ignore[arg-type]
