@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from dlbridge.repository.layout import CONFIG_FILE, find_model
 _DESCRIPTIONS = (".yaml", ".yml", ".json")
 #: Files of weights by the names that a model has here.
 _OWN_NAMES = (".safetensors", ".npz")
+#: Suffixes of files that hold weights and no model.
+_OF_WEIGHTS = (*_OWN_NAMES, ".bin", ".ckpt")
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/")
 #: What ``load`` is told of one model alone: how it is made, what its inputs are called.
 MAKING = ("arguments", "weights", "strict", "rename")
 
@@ -156,7 +160,10 @@ def _readable() -> str:
 def _load_path(path: Path, options: dict[str, Any]) -> Model:
     """Read a description, a saved model's folder, or a framework's file."""
     if not path.exists():
-        raise FileError("no such file or folder", where=str(path))
+        hint = "dlbridge downloads nothing: name a file" if _ADDRESS.match(str(path)) else None
+        raise FileError("no such file or folder", where=str(path), hint=hint)
+    if path.name.lower().endswith((".weights.h5", ".index.json")):
+        raise _weights_alone(path)
     if (path / CONFIG_FILE).is_file():
         path = find_model(path)
     for framework in frameworks.all_frameworks() if path.is_dir() else ():
@@ -178,8 +185,19 @@ def _load_path(path: Path, options: dict[str, Any]) -> Model:
     if suffix == ".py":
         hint = f"name the function or class in it that makes the model: {path}:NAME"
         raise FileError("a file of Python code is no model", where=str(path), hint=hint)
+    if suffix in _OF_WEIGHTS:
+        raise _weights_alone(path)
     known = [*_DESCRIPTIONS, *(suffix for framework in frameworks.all_frameworks() for suffix in framework.suffixes)]
-    raise FileError(f"'{suffix}' is no model that dlbridge reads", where=str(path), hint=f"known: {', '.join(known)}")
+    what = f"'{suffix}' is no model that dlbridge reads" if suffix else "its name has no suffix that says what it is"
+    raise FileError(what, where=str(path), hint=f"known: {', '.join(known)}")
+
+
+def _weights_alone(path: Path) -> FileError:
+    return FileError(
+        "these are weights alone, without the model that they are of",
+        where=str(path),
+        hint="name the function or class that makes the model (mynet.py:Net), with this file as its --weights",
+    )
 
 
 def of_others(reading: Mapping[str, Any]) -> dict[str, Any]:

@@ -117,6 +117,8 @@ def parse_inputs(texts: Sequence[str]) -> dict[str, str]:
         match = _NAMED.fullmatch(re.sub(r"\s", "", text))
         if match is None:
             raise ValueError(f"'{text}' is not of the form name:dtype[size,size,...] or name[size,size,...]")
+        if match["name"] in found:
+            raise ValueError(f"'{match['name']}' is there twice")
         found[match["name"]] = f"{match['dtype'] or ''}[{match['sizes']}]"
     return found
 

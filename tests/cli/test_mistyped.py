@@ -245,3 +245,25 @@ def test_the_folder_that_one_is_in_is_not_replaced(folder, capsys):
 def test_files_to_write_do_nothing_beside_a_printed_source(folder, capsys):
     assert main("convert", "typed.py:Net", "--to", "keras", "--print", "-o", "there") == 2
     assert "-o does nothing beside --print" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "why", "hint"),
+    [
+        ("w.safetensors", "weights alone", "as its --weights"),
+        ("m.weights.h5", "weights alone", "as its --weights"),
+        ("model.safetensors.index.json", "weights alone", "as its --weights"),
+        ("model", "no suffix that says", "known: .yaml"),
+        ("https://example.org/m.onnx", "no such file", "downloads nothing"),
+    ],
+)
+def test_what_is_no_model_says_what_to_do(folder, capsys, name, why, hint):
+    if "/" not in name:
+        (folder / name).write_bytes(b"x")
+    told = _fails(capsys, "inspect", name)
+    assert why in told and hint in told
+
+
+def test_an_input_is_said_once(folder, capsys):
+    assert main("convert", "typed.py:Net", "--to", "onnx", "--input", "x[2,3]", "--input", "x[4,3]") == 2
+    assert "'x' is there twice" in capsys.readouterr().err

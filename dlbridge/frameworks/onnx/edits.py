@@ -179,7 +179,7 @@ def _resize_one(value: ir.Value, text: Any, renamed: dict[str, int | str]) -> li
 
 
 def _size(text: str, where: str) -> int | str:
-    if text.isdigit():
+    if text.isdigit() and len(text) < 19:
         return int(text)
     if not re.fullmatch(r"[A-Za-z_]\w*", text):
         raise SignatureError(f"'{text}' is no size of an ONNX file: a number or a name", where=where)

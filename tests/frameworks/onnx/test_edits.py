@@ -100,6 +100,7 @@ def test_numbers_that_an_inference_of_shapes_refuses_are_named_too():
         ({"x": "flot32[batch,3,8,8]"}, "no dtype"),
         ({"y": "[batch,3,8,8]"}, "no input 'y'"),
         ({"x": "[2*batch,3,8,8]"}, "is no size of an ONNX file"),
+        ({"x": "[99999999999999999999,3,8,8]"}, "is no size of an ONNX file"),
         ({"x": np.ones((1, 3, 8, 8), "float32")}, "said as text"),
     ],
 )
