@@ -26,9 +26,9 @@ def take_part(node: ir.Node, known: Integers, rewriter: Rewriter) -> bool:
     if found is None or joined is None:
         return False
     part = _of_stack(found, joined, known) if found.is_op("Gather") else _of_concat(found, joined, known)
-    if part is None:
-        return False
     site = Site(node, rewriter)
+    if part is None:
+        return found.is_op("Slice") and _take_pieces(site, found, joined, known)
     for name in list(node.attributes):
         site.take(name)
     site.set_op("Identity")
@@ -69,6 +69,53 @@ def _of_concat(cut: Match, joined: Match, known: Integers) -> ir.Value | None:
             return operand
         before = after
     return None
+
+
+def _take_pieces(site: Site, cut: Match, joined: Match, known: Integers) -> bool:
+    """Let a Slice cut the one operand that it takes something of; let a Concat that alone reads it have the operands.
+
+    What writes a tensor piece by piece (``out[:, t] = y``) is read so: before the piece, the piece, behind the piece.
+    """
+    axis, pieces = _axis(joined), _pieces(cut, joined, known)
+    if not pieces or axis is None:
+        return False
+    if len(pieces) == 1:
+        operand, start, end, _ = pieces[0]
+        bounds = (site.constant(what, [number]) for what, number in (("start", start), ("end", end), ("axis", axis)))
+        site.set_inputs(operand, *bounds)
+        return True
+    readers = site.output.consumers()
+    outer = match(readers[0], "Concat") if len(readers) == 1 and not site.output.is_graph_output() else None
+    is_whole = all((start, end) == (0, size) for _, start, end, size in pieces)
+    if outer is None or not is_whole or _axis(outer) != axis or len(site.output.uses()) > 1:
+        return False
+    slot = outer.node.inputs.index(site.output)
+    before, behind = outer.node.inputs[:slot], outer.node.inputs[slot + 1 :]
+    Site(outer.node, site.rewriter).set_inputs(*before, *(operand for operand, *_ in pieces), *behind)
+    return True
+
+
+def _pieces(cut: Match, joined: Match, known: Integers) -> list[tuple[ir.Value, int, int, int]]:
+    """(operand, start, end, size) of what a Slice along the axis of a Concat takes of each, where all are numbers."""
+    axis, along, steps = _axis(joined), known.numbers(cut.input(3)), known.numbers(cut.input(4))
+    bounds = [known.numbers(cut.input(slot)) for slot in (1, 2)]
+    shapes = [operand.shape for operand in joined.operands]
+    if axis is None or along is None or len(along) != 1 or along[0] % _rank(joined) != axis:
+        return []
+    if (cut.input(4) is not None and steps != [1]) or any(shape is None for shape in shapes):
+        return []
+    sizes = [shape[axis] for shape in shapes if shape is not None]
+    if bounds[0] is None or bounds[1] is None or not all(isinstance(size, int) for size in sizes):
+        return []
+    first, last, _ = slice(bounds[0][0], bounds[1][0]).indices(sum(sizes))  # type: ignore[arg-type]
+    found, before = [], 0
+    for operand, size in zip(joined.operands, sizes, strict=True):
+        assert isinstance(size, int)
+        start, end = max(first - before, 0), min(last - before, size)
+        if start < end:
+            found.append((operand, start, end, size))
+        before += size
+    return found
 
 
 def _rank(joined: Match) -> int:

@@ -209,3 +209,36 @@ def test_convolutions_of_one_tensor_share_its_transpose():
 
     text = dlbridge.load(Parallel(), inputs={"x": "float32[batch,2,8,8]"}).write("keras").text
     assert text.count("Permute((2, 3, 1))") == 1
+
+
+class Decoder(nn.Module):
+    """A decoder that writes its outputs step by step into a tensor, and calls a chain with PReLU several times."""
+
+    def __init__(self):
+        super().__init__()
+        self.step = nn.Sequential(nn.Linear(4, 6), nn.PReLU(), nn.Linear(6, 4), nn.PReLU(4))
+
+    def forward(self, x):
+        out = torch.zeros(x.shape[0], 3, 4)
+        for t in range(3):
+            x = self.step(x)
+            out[:, t] = x
+        return out
+
+
+def test_outputs_that_are_written_step_by_step_are_stacked():
+    model = assert_agrees(Decoder(), {"x": "float32[batch,4]"}, {"x": normal(2, 4)}, {"x": normal(1, 4)})
+    text = model.write("pytorch").text
+    assert "nn.PReLU(4)" in text and "torch.stack([step, x, self.step(x)], dim=1)" in text
+
+
+class Places(nn.Module):
+    def forward(self, x):
+        n = x.shape[1]
+        up, down = torch.arange(n, dtype=torch.float32), torch.arange(n - 1, -1, -1, dtype=x.dtype)
+        return x + up * down, torch.arange(n // 2, n, dtype=torch.half)
+
+
+def test_places_as_floats_are_counted_by_sizes():
+    model = assert_agrees(Places(), {"x": "float32[batch,n]"}, {"x": normal(2, 7)}, {"x": normal(1, 4)})
+    assert "convert_to_numpy" not in model.write("keras").text

@@ -45,4 +45,4 @@ def test_inputs_keep_names_that_can_be_read(target):
     text = dlbridge.convert(model, target).text
     assert "cache_0" in text and "cache_1" in text
     assert not any(word in text for word in ("_0_", " _0", " _1", "(_1"))
-    assert target == "pytorch" or "image_channels_last" in text
+    assert target == "pytorch" or 'name="image"' in text

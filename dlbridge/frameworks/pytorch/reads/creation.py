@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
+import sympy
 
 from dlbridge.frameworks.pytorch.reading import Op, reads
 
@@ -43,10 +44,21 @@ def arange(op: Op, *args: Any, **options: Any) -> ir.Value:
     step = options.get("step", step)
     if all(isinstance(v, (int, float)) for v in (start, end, step)):
         return op.constant(np.arange(start, end, step), op.dtype)
-    kind = op.dtype if op.dtype.is_floating_point() else ir.DataType.INT64
+    kind = op.dtype
+    if not kind.is_floating_point() or all(_is_whole(v) for v in (start, end, step)):
+        kind = ir.DataType.INT64  # a size stays one: as a float, only a run would tell how many there are
     made = op.cast(op("Range", *(op.number(v, kind) for v in (start, end, step))))
     made.meta["range"] = (start, end, step)
     return made
+
+
+def _is_whole(number: Any) -> bool:
+    """Whether it is an integer: a number, arithmetic on sizes, or a tensor."""
+    if isinstance(number, ir.Value):
+        return number.dtype is not None and number.dtype.is_integer()
+    if isinstance(number, sympy.Expr):
+        return bool(number.is_integer)
+    return isinstance(number, int)
 
 
 @reads("aten.eye")

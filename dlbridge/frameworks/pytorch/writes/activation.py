@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from dlbridge.frameworks.pytorch.rules import rules
 from dlbridge.source.arrays import Activation
-from dlbridge.source.code import Code, call, code
+from dlbridge.source.code import Code, Literal, call, code
+from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
 
 ACTIVATIONS = {
@@ -46,6 +48,31 @@ def softplus(op: Op) -> Code:
 def gelu(op: Op) -> Emit:
     how = op.attr("approximate")
     return activation("F.gelu", "nn.GELU", op.x, **({} if how == "none" else {"approximate": how}))
+
+
+@rules("PRelu")
+def prelu(op: Op) -> Emit | Code:
+    """The layer has one slope, or one for each channel (axis 1)."""
+    count = _slopes(op)
+    weight = None if count is None else op.weight(1, ("reshape", (count,)))
+    if weight is None:
+        return code("torch.where({x} < 0, {} * {x}, {x})", op[1], x=op.x)
+    new = call("nn.PReLU", Literal(count, "num_parameters")) if count != 1 else call("nn.PReLU")
+    return Emit(call(LAYER, op.x), Layer(new, {"weight": weight}))
+
+
+def _slopes(op: Op) -> int | None:
+    """How many slopes an ``nn.PReLU`` of these has; None where there is no such layer."""
+    x, slope = op.shape(0), op.shape(1)
+    numbers = [n for n in slope or () if isinstance(n, int)]
+    if not x or slope is None or len(numbers) < len(slope) or not op.dtype().is_floating_point():
+        return None
+    count = math.prod(numbers)
+    if count == 1 and len(slope) <= len(x):
+        return 1
+    by_axis = [*[1] * (len(x) - len(slope)), *slope]
+    is_of_channels = len(x) > 1 and len(by_axis) == len(x) and by_axis[1] == x[1] == count
+    return count if is_of_channels else None
 
 
 @rules("ThresholdedRelu")
