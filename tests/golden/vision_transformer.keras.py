@@ -14,31 +14,21 @@ class MultiheadAttention(layers.Layer):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.linear = layers.Dense(48, name="linear")
-        self.linear_1 = layers.Dense(16, name="linear_1")
+        self.out_proj = layers.Dense(16, name="out_proj")
 
     def call(self, x):
-        x = ops.transpose(x, (1, 0, 2))
         x = self.linear(x)
-        x = ops.expand_dims(ops.reshape(x, (17, -1, 3, 16)), axis=0)
-        x = ops.squeeze(x, axis=0)
-        out = x[:, :, 0]
-        gather = x[:, :, 1]
-        x = x[:, :, 2]
-        out = ops.reshape(out, (17, -1, 8))
-        out = ops.transpose(out, (1, 0, 2))
-        gather = ops.reshape(gather, (17, -1, 8))
-        gather = ops.transpose(gather, (1, 0, 2))
-        x = ops.reshape(x, (17, -1, 8))
-        x = ops.transpose(x, (1, 0, 2))
-        out = ops.reshape(out, (-1, 2, 17, 8))
-        gather = ops.reshape(gather, (-1, 2, 17, 8))
-        x = ops.reshape(x, (-1, 2, 17, 8))
-        x = attention(out, gather, x)
-        x = ops.transpose(x, (2, 0, 1, 3))
-        x = ops.reshape(x, (-1, 16))
-        x = self.linear_1(x)
-        x = ops.reshape(x, (17, -1, 16))
-        return ops.transpose(x, (1, 0, 2))
+        q, k, v = ops.split(x, 3, axis=2)
+        q = ops.reshape(q, (-1, 17, 2, 8))
+        q = ops.transpose(q, (0, 2, 1, 3))
+        k = ops.reshape(k, (-1, 17, 2, 8))
+        k = ops.transpose(k, (0, 2, 1, 3))
+        v = ops.reshape(v, (-1, 17, 2, 8))
+        v = ops.transpose(v, (0, 2, 1, 3))
+        x = attention(q, k, v)
+        x = ops.transpose(x, (0, 2, 1, 3))
+        x = ops.reshape(x, (-1, 17, 16))
+        return self.out_proj(x)
 
 
 @keras.saving.register_keras_serializable()

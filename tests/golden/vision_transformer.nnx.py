@@ -12,25 +12,17 @@ def attention(q, k, v):
 class MultiheadAttention(nnx.Module):
     def __init__(self, *, rngs):
         self.linear = nnx.Linear(16, 48, rngs=rngs)
-        self.linear_1 = nnx.Linear(16, 16, rngs=rngs)
+        self.out_proj = nnx.Linear(16, 16, rngs=rngs)
 
     def __call__(self, x):
-        x = x.transpose(1, 0, 2)
         x = self.linear(x)
-        x = x.reshape(17, x.shape[1], 3, 16)
-        x = jnp.expand_dims(x, axis=0)
-        x = jnp.squeeze(x, axis=0)
-        out = x[:, :, 0]
-        gather = x[:, :, 1]
-        x = x[:, :, 2]
-        out = out.reshape(17, -1, 8).transpose(1, 0, 2)
-        gather = gather.reshape(17, -1, 8).transpose(1, 0, 2)
-        x = x.reshape(17, -1, 8).transpose(1, 0, 2)
-        out = out.reshape(-1, 2, 17, 8)
-        gather = gather.reshape(-1, 2, 17, 8)
-        x = x.reshape(-1, 2, 17, 8)
-        x = attention(out, gather, x).transpose(2, 0, 1, 3).reshape(-1, 16)
-        return self.linear_1(x).reshape(17, -1, 16).transpose(1, 0, 2)
+        q, k, v = jnp.split(x, 3, axis=2)
+        q = q.reshape(q.shape[0], 17, 2, 8).transpose(0, 2, 1, 3)
+        k = k.reshape(k.shape[0], 17, 2, 8).transpose(0, 2, 1, 3)
+        x = attention(q, k, v.reshape(v.shape[0], 17, 2, 8).transpose(0, 2, 1, 3))
+        x = x.transpose(0, 2, 1, 3)
+        x = x.reshape(x.shape[0], 17, 16)
+        return self.out_proj(x)
 
 
 class EncoderBlock(nnx.Module):

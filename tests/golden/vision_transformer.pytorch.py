@@ -6,28 +6,18 @@ from torch import nn
 class MultiheadAttention(nn.Module):
     def __init__(self):
         super().__init__()
+        self.out_proj = nn.Linear(16, 16)
         self.in_proj_weight = nn.Parameter(torch.empty((48, 16)))
         self.in_proj_bias = nn.Parameter(torch.empty((48,)))
-        self.out_proj = nn.Module()
-        self.out_proj.weight = nn.Parameter(torch.empty((16, 16)))
-        self.out_proj.bias = nn.Parameter(torch.empty((16,)))
 
     def forward(self, x):
-        x = x.transpose(0, 1)
-        x = F.linear(x, self.in_proj_weight, self.in_proj_bias).unflatten(2, (3, 16)).unsqueeze(0)
-        x = x.transpose(0, 3).squeeze(-2)
-        out = x[0]
-        gather = x[1]
-        x = x[2]
-        out = out.reshape(17, -1, 8).transpose(0, 1)
-        gather = gather.reshape(17, -1, 8).transpose(0, 1)
-        x = x.reshape(17, -1, 8).transpose(0, 1)
-        out = out.reshape(-1, 2, 17, 8)
-        gather = gather.reshape(-1, 2, 17, 8)
-        x = x.reshape(-1, 2, 17, 8)
-        x = F.scaled_dot_product_attention(out, gather, x).permute(2, 0, 1, 3).reshape(-1, 16)
-        x = F.linear(x, self.out_proj.weight, self.out_proj.bias).reshape(17, -1, 16)
-        return x.transpose(0, 1)
+        x = F.linear(x, self.in_proj_weight, self.in_proj_bias)
+        q, k, v = x.chunk(3, dim=2)
+        q = q.unflatten(2, (2, 8)).transpose(1, 2)
+        k = k.unflatten(2, (2, 8)).transpose(1, 2)
+        x = F.scaled_dot_product_attention(q, k, v.unflatten(2, (2, 8)).transpose(1, 2))
+        x = x.transpose(1, 2).flatten(2)
+        return self.out_proj(x)
 
 
 class EncoderBlock(nn.Module):

@@ -24,6 +24,8 @@ FRAMES = "dlbridge.frames"
 PARAMETERS = "dlbridge.parameters"
 #: Key of an fx node's ``meta``: number of a frame -> the variables of that frame that have held the result.
 VARIABLES = "dlbridge.variables"
+#: Key of an fx node's ``meta``: what its result is called where code of ours stands for torch's.
+NAME = "dlbridge.name"
 #: Longer lists are not looked into.
 _MOST_ITEMS = 64
 #: How many traces are followed at the moment, in all threads; and whether torch looked for no frames before.
@@ -197,6 +199,14 @@ def _held(frame: FrameType, names: Iterable[str]) -> Iterator[tuple[str, torch.f
             node = compat.traced_node(tensor) if isinstance(tensor, torch.Tensor) else None
             if node is not None:
                 yield each, node
+
+
+def call_it(name: str, tensor: torch.Tensor) -> torch.Tensor:
+    """Give a result of the call that is being traced a name; where the author's code has one, that goes first."""
+    node = compat.traced_node(tensor)
+    if node is not None:
+        node.meta[NAME] = name
+    return tensor
 
 
 def parameters(node: torch.fx.Node) -> Mapping[str, str]:

@@ -13,7 +13,7 @@ from itertools import groupby
 
 import torch
 
-from dlbridge.frameworks.pytorch.author_frames import FRAMES, AuthorFrame, parameters, variables
+from dlbridge.frameworks.pytorch.author_frames import FRAMES, NAME, AuthorFrame, parameters, variables
 from dlbridge.frameworks.pytorch.tracing import is_torch
 
 #: Frames of a stack trace, outermost first.
@@ -70,7 +70,8 @@ def author_names(graph: torch.fx.Graph) -> dict[torch.fx.Node, Said]:
     levels = [_level(frames, place) for place in range(depth)]
     said = {node: _said(node, found, levels) for node, found in frames.items()}
     given = {node: Said(elsewhere=parameters(node)) for node in graph.nodes if node.op == "placeholder"}
-    return {node: each for node, each in {**said, **given}.items() if each.name or each.elsewhere}
+    ours = {node: Said(node.meta[NAME]) for node in graph.nodes if NAME in node.meta}
+    return {**ours, **{node: each for node, each in {**said, **given}.items() if each.name or each.elsewhere}}
 
 
 def _said(node: torch.fx.Node, frames: tuple[AuthorFrame, ...], levels: list[_Level]) -> Said:

@@ -25,6 +25,7 @@ from dlbridge.frameworks.pytorch import (
     recurrence,
     squeezes,
     state,
+    traced_attention,
     traced_losses,
     traced_sizes,
     training_only,
@@ -42,7 +43,12 @@ from dlbridge.frameworks.pytorch.training_mode import in_eval_mode
 
 _HERE = str(Path(dlbridge.__file__).parent)
 #: PyTorch function -> what is called instead while a module is traced.
-_INSTEAD: Mapping[Any, Callable[..., Any]] = {**recurrence.INSTEAD, **traced_losses.INSTEAD, **traced_sizes.INSTEAD}
+_INSTEAD: Mapping[Any, Callable[..., Any]] = {
+    **recurrence.INSTEAD,
+    **traced_attention.INSTEAD,
+    **traced_losses.INSTEAD,
+    **traced_sizes.INSTEAD,
+}
 
 
 @dataclass(frozen=True)

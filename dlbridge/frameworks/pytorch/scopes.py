@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
@@ -69,6 +69,7 @@ def name_nodes(nodes: Sequence[ir.Node], frames: Mapping[ir.Node, Frame]) -> dic
                 break
             blocks.setdefault(dotted(path), kind.rpartition(".")[2])
     layers = {node: own for node in nodes if (own := node.meta.get(LAYER_NAME))}
+    layers |= _layers_by_weights([node for node in nodes if node not in layers], frames, inside)
     layers |= {
         _implementing(_of_first_call(members, path, frames)): path
         for path, members in inside.items()
@@ -88,6 +89,21 @@ def name_nodes(nodes: Sequence[ir.Node], frames: Mapping[ir.Node, Frame]) -> dic
         node.name = unique(head.lstrip(".") + node.op_type.lower(), taken)
         traits.mark(node, traits.ANONYMOUS)
     return blocks
+
+
+def _layers_by_weights(
+    nodes: Sequence[ir.Node], frames: Mapping[ir.Node, Frame], called: Container[str]
+) -> dict[ir.Node, str]:
+    """Node -> path of the linear layer that it is, where the code around that reads its weights and does not call it:
+    ``F.linear(x, self.proj.weight, self.proj.bias)``."""
+    reads = Counter(name for node in nodes for name in _weights(node).values())
+    found: dict[ir.Node, str] = {}
+    for node in nodes:
+        path = _weights(node).get(1, "").rpartition(".")[0] if op_key(node) == "Linear" else ""
+        is_part = bool(path) and path.rpartition(".")[0] == frames[node].path and path not in called
+        if is_part and _is_layer_of(node, path) and all(reads[name] == 1 for name in _weights(node).values()):
+            found[node] = path
+    return found
 
 
 def _mark_root_layer(nodes: Sequence[ir.Node], frames: Mapping[ir.Node, Frame]) -> None:
