@@ -17,6 +17,7 @@ import torch
 from dlbridge.errors import UnsupportedOpError
 from dlbridge.frameworks.pytorch import compat, control, decompose, symbols
 from dlbridge.frameworks.pytorch.arrays import to_array
+from dlbridge.frameworks.pytorch.author_frames import parameters
 from dlbridge.frameworks.pytorch.author_names import Said
 from dlbridge.frameworks.pytorch.bindings import Binding, Bindings
 from dlbridge.frameworks.pytorch.compat import HigherOrderOperator, OpOverload, pytree
@@ -250,8 +251,12 @@ class Program:
 
     def note_names(self, node: torch.fx.Node, value: Any) -> None:
         """Note what modules call a value that they are given, or given back, and a tensor that their code makes."""
+        if not isinstance(value, ir.Value):
+            return
+        for path in parameters(node):
+            self.symbols.note_in_module(path, value)
         said = self.said.get(node)
-        if said is None or not isinstance(value, ir.Value):
+        if said is None:
             return
         if value.const_value is None:
             traits.set_called(value, {dotted(path): name for path, name in said.elsewhere.items()})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
@@ -114,6 +115,8 @@ class Symbols:
         if isinstance(size, sympy.Symbol):
             return self._solve(size, op)
         name = type(size).__name__
+        if name == "Add" and size.is_integer:
+            return self._sum(size.args, op)
         parts = [self.value(a, op, vector=True) for a in size.args]
         if name in _JOINED:
             return _fold(_JOINED[name], parts, op)
@@ -132,6 +135,16 @@ class Symbols:
             rounded = real if name == "TruncToInt" else op("Ceil" if "eil" in name else "Floor", real)
             return op.cast(rounded, ir.DataType.INT64)
         return op.refuse(f"the size {size} cannot be computed from sizes that are known")
+
+    def _sum(self, terms: Sequence[sympy.Expr], op: Op) -> ir.Value:
+        """A sum of sizes, in which what is added stands before what is taken away."""
+        first, *rest = sorted(terms, key=lambda term: term.could_extract_minus_sign())
+        result = self.value(first, op, vector=True)
+        for term in rest:
+            is_taken = term.could_extract_minus_sign()
+            part = self.value(-term if is_taken else term, op, vector=True)
+            result = op("Sub" if is_taken else "Add", result, part)
+        return result
 
     def _solve(self, symbol: sympy.Symbol, op: Op) -> ir.Value:
         """Solve for a symbol of which only ``a * symbol + b`` is the size of an axis."""

@@ -94,12 +94,32 @@ class _Pads(NamedTuple):
     after: list[int]
 
 
+@rule("Shape")
+def sizes(site: Site, perm: list[int]) -> Move | None:
+    """The sizes of what is not transposed yet, in the order in which they are asked for."""
+    if site.output.is_graph_output():
+        return None
+    asked = perm[slice(site.integer("start"), site.get("end"))]
+
+    def move() -> None:
+        read_before(site)
+        first, last = min(asked, default=0), max(asked, default=-1)
+        site.set(start=first, end=last + 1)
+        if asked != list(range(first, last + 1)):
+            places = site.rewriter.constant("order", [axis - first for axis in asked], share=True)
+            site.then("Gather", "in_order", [places], axis=0)
+
+    return move
+
+
 @rule("Pad")
 def pad(site: Site, perm: list[int]) -> Move | None:
     amounts = numbers_of(site, 1)
     axes = list(range(len(perm))) if site.input(3) is None else numbers_of(site, 3)
-    if amounts is None or axes is None or not is_only_input(site, 0):
+    if axes is None or not is_only_input(site, 0):
         return None
+    if amounts is None:  # computed: the axes say where they go
+        return with_numbers(site, 3, "axes", [perm[axis % len(perm)] for axis in axes], perm)
     moved = _Pads([0] * len(perm), [0] * len(perm))
     for place, axis in enumerate(axes):
         moved.before[perm[axis % len(perm)]] = amounts[place]
