@@ -167,7 +167,7 @@ def _stopping_when_terminated() -> Iterator[None]:
 def _bar(
     epochs: int, framework: str, quiet: bool
 ) -> Iterator[tuple[Callable[[int, dict[str, float]], None], list[Callback]]]:
-    """Show a bar of the epochs and one of the steps, or a line for each epoch if there is no terminal; yield the
+    """Show a line for each epoch, and below them on a terminal a bar of the epochs and one of the steps; yield the
     function to call after an epoch, and the callbacks of steps."""
     console = Console(stderr=True, quiet=quiet)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
@@ -177,9 +177,8 @@ def _bar(
 
         def advance(epoch: int, metrics: dict[str, float]) -> None:
             numbers = ", ".join(f"{k} {v:.4g}" for k, v in metrics.items())
-            bar.update(task, completed=epoch, description=f"training in {framework}: {numbers}")
-            if not console.is_terminal:
-                console.print(f"epoch {epoch}/{epochs}: {numbers}", soft_wrap=True)
+            bar.update(task, completed=epoch)
+            console.print(f"epoch {epoch}/{epochs}: {numbers}", soft_wrap=True, highlight=False)
 
         yield advance, list(by_step)
 

@@ -1,5 +1,6 @@
 """How a training is run: callbacks, TensorBoard, the device, compilation, the picture of the history."""
 
+import re
 from xml.etree import ElementTree
 
 import numpy as np
@@ -91,3 +92,14 @@ def test_curves_are_drawn_of_one_epoch_and_of_numbers_that_are_not_finite():
 def test_what_is_no_callback_is_refused(given):
     with pytest.raises(TrainingError, match="'callbacks' is a list"):
         dlbridge.train(dense(), ROWS, spec=SPEC, callbacks=given)
+
+
+def test_a_narrow_terminal_shows_all_numbers_of_an_epoch_and_its_bar(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "60")
+    metrics = ("accuracy", "precision", "recall", "f1")
+    spec = SPEC.model_validate({**SPEC.model_dump(), "epochs": 2, "metrics": metrics})
+    training.train_to_folder(dense(), ROWS, tmp_path / "run", framework="pytorch", spec=spec, plot=False)
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", capsys.readouterr().err)
+    assert re.search(r"epoch 2/2: loss [\d.]+, accuracy .*, val_loss .*, val_f1 [\d.]+\n", shown)
+    assert re.search(r"training in pytorch ━+ 2/2", shown)
