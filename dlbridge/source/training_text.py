@@ -117,7 +117,7 @@ def missing(spec: Any, losses: Collection[str], optimizers: Collection[str], giv
     changed = [k for k, usual in _OF_LOSS.items() if k not in given and getattr(loss, k, usual) != usual]
     if loss.op not in losses or changed:
         return " with ".join([loss.op, *([", ".join(changed)] if changed else [])])
-    return None if spec.optimizer.kind in optimizers else f"the optimizer {spec.optimizer.kind}"
+    return None if spec.optimizer.kind in optimizers else f"optimizer {spec.optimizer.kind} as it is set"
 
 
 def instead(why: str) -> list[str]:

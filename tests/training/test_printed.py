@@ -145,6 +145,7 @@ def test_a_long_list_of_what_is_not_printed_is_broken_into_lines(what, framework
 
 LEFT_OUT = {
     "SoftmaxCrossEntropyLoss of what a Softmax or Sigmoid returns": ({"op": "SoftmaxCrossEntropyLoss"}, "Softmax"),
+    "BinaryCrossentropy of what a Softmax or Sigmoid returns": ({"op": "BinaryCrossentropy"}, "Softmax"),
     "CategoricalCrossentropy with weight": ({"op": "CategoricalCrossentropy", "weight": 0.5}, "Softmax"),
 }
 
@@ -157,3 +158,22 @@ def test_keras_prints_no_training_that_its_own_loss_would_do_otherwise(why):
     model.training = TrainingSpec(loss=loss)
     said = " ".join(model.write("keras").text.replace("# ", "").split())
     assert f"since this framework has no {why} of its own" in said
+
+
+@pytest.mark.parametrize("framework", [*FRAMEWORKS, "nnx"])
+def test_the_printed_loss_of_huber_takes_its_delta(framework, capsys):
+    rng = np.random.default_rng(0)
+    model, data = dense(), {"x": rng.normal(size=(8, 5)), "label": 3 * rng.normal(size=(8, 3))}
+    data = {name: array.astype(np.float32) for name, array in data.items()}
+    loss, optimizer = {"op": "Huber", "delta": 0.3}, {"kind": "sgd", "learning_rate": 0.1}
+    model.training = TrainingSpec(loss=loss, optimizer=optimizer, shuffle=False)
+    source = model.write(framework)
+    live, arrays = frameworks.get(framework).load(source), list(data.values())
+    if framework == "pytorch":
+        import torch
+
+        arrays = [torch.from_numpy(a) for a in arrays]
+    source.execute()["train"](live, *arrays)
+    wanted = dlbridge.train(model, data, framework=framework).model.weights
+    for name, weight in dlbridge.pull(live).weights.items():
+        np.testing.assert_allclose(weight, wanted[name], rtol=1e-5, atol=1e-6)

@@ -13,13 +13,17 @@ from dlbridge.ops.keys import layer_key
 
 
 def reads_behind(loss: Any, output: ir.Value) -> bool:
-    """Whether Keras' own loss of logits would take an output for probabilities, and read what its last op is given."""
+    """Whether Keras' own loss would be computed of what a last Softmax or Sigmoid is given, and be another number.
+
+    It is, of logits, where the loss takes the output for logits, and where it is that of the other of the two.
+    """
     node = output.producer()
-    if node is None or not loss.reads_logits:
+    if node is None:
         return False
     fused = node.attributes.get("activation")
     name = layer_key(node) if fused is None else fused.as_string().title()
-    return name in ("Softmax", "Sigmoid")
+    takes_logits = loss.reads_logits or (loss.ending is not None and name != loss.ending)
+    return name in ("Softmax", "Sigmoid") and takes_logits
 
 
 def own(loss: Any) -> Callable[[Any, Any], Any] | None:

@@ -23,7 +23,7 @@ _LOSSES = LossCode(
         "BinaryCrossentropy": "-({target} * jnp.log({output}) + (1 - {target}) * jnp.log(1 - {output})).mean()",
         "MeanSquaredError": "jnp.square({output} - {target}).mean()",
         "MeanAbsoluteError": "jnp.abs({output} - {target}).mean()",
-        "Huber": "optax.huber_loss({output}, {target}, {delta}).mean()",
+        "Huber": "optax.huber_loss({output}, {target}, delta={delta}).mean()",
     },
     of_logits={
         "SparseCategoricalCrossentropy": "optax.softmax_cross_entropy_with_integer_labels({output}, {target}).mean()",
