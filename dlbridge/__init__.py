@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from dlbridge import lazy
+
+# From 1.29 on, onnxruntime tells its makers which models are loaded, on all systems, unless this is set before it is
+# imported (decision 0370).
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from dlbridge import errors as errors

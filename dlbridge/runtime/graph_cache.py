@@ -46,8 +46,12 @@ def load(
             LOG.warning("the optimised graph %s cannot be loaded, it is written anew: %s", kept, error)
             options.graph_optimization_level = level
             shutil.rmtree(kept, ignore_errors=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(dir=folder, prefix=".made-"))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(dir=folder, prefix=".made-"))
+    except OSError as error:
+        LOG.warning("optimised graphs cannot be kept in %s: %s", folder, error)
+        return onnxruntime.InferenceSession(str(file), options, providers=providers)
     try:
         options.optimized_model_filepath = str(made / _MODEL)
         options.add_session_config_entry("session.optimized_model_external_initializers_file_name", _WEIGHTS)

@@ -1,5 +1,6 @@
 """dlbridge.runtime: sessions, signatures, providers; what it imports."""
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -261,3 +262,22 @@ def test_it_runs_where_nothing_but_onnxruntime_and_numpy_is_installed(adder, tmp
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "2"
     assert (np.load(tmp_path / "out.npz")["y"] == 1).all()
+
+
+def test_onnxruntime_tells_nobody_what_is_run(adder, tmp_path):
+    """It would begin with a number of the machine, written into the home of the user."""
+    home = tmp_path / "home"
+    home.mkdir()
+    environment = {k: v for k, v in os.environ.items() if k not in ("ORT_DISABLE_TELEMETRY", "CI", "XDG_CACHE_HOME")}
+    code = f"from dlbridge import runtime; runtime.load({str(adder)!r})"
+    for said, is_quiet in ((None, True), ("0", False)):
+        told = {} if said is None else {"ORT_DISABLE_TELEMETRY": said}
+        subprocess.run([sys.executable, "-c", code], env={**environment, "HOME": str(home), **told}, check=True)
+        if is_quiet:
+            assert not [*home.rglob("*")]
+
+
+def test_a_cache_that_cannot_be_written_is_told_and_the_model_is_loaded(adder, tmp_path, caplog):
+    (tmp_path / "file").write_text("x")
+    assert runtime.load(adder, cache=tmp_path / "file").signature.inputs
+    assert "optimised graphs cannot be kept in" in caplog.text
