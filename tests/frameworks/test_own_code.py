@@ -242,3 +242,25 @@ class Places(nn.Module):
 def test_places_as_floats_are_counted_by_sizes():
     model = assert_agrees(Places(), {"x": "float32[batch,n]"}, {"x": normal(2, 7)}, {"x": normal(1, 4)})
     assert "convert_to_numpy" not in model.write("keras").text
+
+
+class Line(nn.Module):
+    """Coordinates as detectors and operators on grids add them."""
+
+    def forward(self, x):
+        n = x.shape[1]
+        return x * torch.linspace(-1, 1, n), torch.linspace(0, 1, steps=n), torch.linspace(0.5, n - 0.5, n) / n
+
+
+def test_a_line_has_any_number_of_places():
+    assert_agrees(Line(), {"x": "float32[batch,n]"}, {"x": normal(2, 7)}, {"x": normal(1, 1)}, {"x": normal(1, 2)})
+
+
+def test_the_integer_of_a_quotient_of_sizes_is_refused_with_what_to_write():
+    class Windows(nn.Module):
+        def forward(self, x):
+            return x.view(int(x.shape[0] / (16 * 16 / 4 / 4)), 16, -1)
+
+    with pytest.raises(dlbridge.DlbridgeError, match=r"a // b") as told:
+        dlbridge.load(Windows(), inputs={"x": "float32[16*batch,16]"})
+    assert "test_own_code.py" in str(told.value)

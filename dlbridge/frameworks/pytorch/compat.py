@@ -23,7 +23,7 @@ from torch.nn.modules.batchnorm import _NormBase as NormBase
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._python_dispatch import _disable_current_modes as without_modes
-from torch.utils._sympy.functions import FloorDiv
+from torch.utils._sympy.functions import FloorDiv, TruncToInt
 from torch.utils._sympy.numbers import int_oo
 from torch.utils._sympy.value_ranges import ValueRanges, bound_sympy
 
@@ -36,6 +36,7 @@ __all__ = [
     "OpOverload",
     "PT2ArchiveReader",
     "TorchDispatchMode",
+    "TruncToInt",
     "ValueRanges",
     "bound_sympy",
     "contraction_path",

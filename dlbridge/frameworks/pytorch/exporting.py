@@ -295,6 +295,9 @@ def _refuse(guard: Guard) -> None:
         text = guards.constraints_of([guard])[0][0]
     except IndexError:
         text = str(guard.relation)
+    if guard.relation.has(compat.TruncToInt):
+        what = "the model's code makes a number of a quotient of sizes, which is right for those of the example alone"
+        raise FixedSizeError(what, where=guard.place or None, hint="write a // b instead of int(a / b)")
     bound = sorted(str(s) for s in guard.relation.free_symbols)
     size = bound[0] if bound else "size"
     kind = SmallExampleError if _says_one(guard) else FixedSizeError
@@ -338,11 +341,12 @@ def _require_dynamic(program: ExportedProgram, named: Mapping[str, Mapping[int, 
         for axis, name in named.get(node.name, {}).items():
             size = size_of(node.meta["val"].shape[axis])
             if isinstance(size, int):
+                instead = ", or write a // b instead of int(a / b)" if guards.cuts_quotients(program) else ""
                 kind = SmallExampleError if guards.is_pinned_by_one(program, size) else _PinnedError
                 raise kind(
                     f"the size '{name}' of input '{node.name}' cannot be dynamic: the model's code fixes it to {size}",
                     where=guards.pinned(program, size, tracing.line) or None,
-                    hint="give it as a number",
+                    hint=f"give it as a number{instead}",
                 )
 
 

@@ -20,7 +20,7 @@ from torch.export import ExportedProgram
 from torch.fx.experimental.symbolic_shapes import ShapeEnv, SymT, symbol_is_type
 
 from dlbridge.constraints import Expression, smallest
-from dlbridge.frameworks.pytorch.compat import ValueRanges, bound_sympy, int_oo
+from dlbridge.frameworks.pytorch.compat import TruncToInt, ValueRanges, bound_sympy, int_oo
 from dlbridge.frameworks.pytorch.examples import arithmetic
 from dlbridge.frameworks.pytorch.fx_schema import source_line
 from dlbridge.frameworks.pytorch.size_text import words
@@ -227,6 +227,12 @@ def is_pinned_by_one(program: ExportedProgram, size: int) -> bool:
     relations = (guard.expr for guard in (env.guards if env is not None else ()))
     computed = (a for r in relations if isinstance(r, sympy.Eq) and 1 in r.args for a in r.args if not a.is_Symbol)
     return any(len(a.free_symbols) == 1 and a.subs(next(iter(a.free_symbols)), size) == 1 for a in computed)
+
+
+def cuts_quotients(program: ExportedProgram) -> bool:
+    """Whether code asks for the integer of a quotient of sizes, ``int(n / 4)``: torch has the example's alone."""
+    env = environment(program)
+    return any(guard.expr.has(TruncToInt) for guard in (env.guards if env is not None else ()))
 
 
 def _place(sloc: Any) -> str:

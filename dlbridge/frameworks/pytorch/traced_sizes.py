@@ -163,6 +163,18 @@ def _pixels(count: Any, align_corners: bool, like: torch.Tensor) -> torch.Tensor
     return steps / (torch.sym_max(count - 1, 1) if align_corners else count)
 
 
+@_instead(torch.linspace)
+def _linspace(function: Any, start: Any, end: Any, steps: Any = None, **options: Any) -> torch.Tensor:
+    """In a free number of steps."""
+    dtype = options.get("dtype") or torch.get_default_dtype()
+    is_said_by_numbers = not any(_is_tensor(bound) for bound in (start, end))
+    if not isinstance(steps, torch.SymInt) or not is_said_by_numbers or not dtype.is_floating_point:
+        return function(start, end, steps, **options)
+    places = torch.arange(steps, dtype=dtype, device=options.get("device"))
+    line = places * (end - start) / torch.sym_max(steps - 1, 1)
+    return line if isinstance(start, (int, float)) and start == 0 else line + start
+
+
 def _whole_axes(function: Any, x: torch.Tensor, window: Any) -> list[int]:
     """The axes (from the end) of free sizes on which a window is as large as the tensor."""
     sizes = _of_axes(function, window)
