@@ -201,4 +201,4 @@ def build_model():
     logits = logits / 30.0
     logits = layers.Activation("tanh")(logits)
     logits = logits * 30.0
-    return keras.Model([input_ids, attention_mask], {"logits": logits}, name="gemma2forcausallm")
+    return keras.Model([input_ids, attention_mask], logits, name="gemma2forcausallm")

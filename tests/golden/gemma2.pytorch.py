@@ -159,6 +159,4 @@ class Gemma2ForCausalLM(nn.Module):
         self.lm_head.weight = self.model.embed_tokens.weight
 
     def forward(self, input_ids, attention_mask):
-        logits = self.lm_head(self.model(input_ids, attention_mask)) / 30.0
-        logits = torch.tanh(logits) * 30.0
-        return {"logits": logits}
+        return torch.tanh(self.lm_head(self.model(input_ids, attention_mask)) / 30.0) * 30.0

@@ -131,4 +131,4 @@ def build_model():
     attention_mask = keras.Input((None,), dtype="int64", name="attention_mask")
     hidden_states = LlamaModel(name="model")(input_ids, attention_mask)
     logits = layers.Dense(128, use_bias=False, name="lm_head")(hidden_states)
-    return keras.Model([input_ids, attention_mask], {"logits": logits}, name="llamaforcausallm")
+    return keras.Model([input_ids, attention_mask], logits, name="llamaforcausallm")

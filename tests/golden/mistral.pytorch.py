@@ -114,4 +114,4 @@ class MistralForCausalLM(nn.Module):
         self.lm_head = nn.Linear(64, 128, bias=False)
 
     def forward(self, input_ids, attention_mask):
-        return {"logits": self.lm_head(self.model(input_ids, attention_mask))}
+        return self.lm_head(self.model(input_ids, attention_mask))

@@ -465,6 +465,6 @@ def build_model():
     logits = ops.matmul(sequence_output, ops.transpose(x))
     return keras.Model(
         [input_ids, attention_mask, decoder_input_ids],
-        {"logits": logits, "encoder_last_hidden_state": encoder_last_hidden_state},
+        [logits, encoder_last_hidden_state],
         name="t5forconditionalgeneration",
     )

@@ -368,4 +368,4 @@ class T5ForConditionalGeneration(nn.Module):
         sequence_output = self.decoder(decoder_input_ids, attention_mask, encoder_last_hidden_state)
         sequence_output = sequence_output * 0.125
         logits = self.lm_head(sequence_output)
-        return {"logits": logits, "encoder_last_hidden_state": encoder_last_hidden_state}
+        return logits, encoder_last_hidden_state

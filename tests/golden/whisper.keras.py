@@ -220,6 +220,6 @@ def build_model():
     logits = ops.matmul(hidden_states, ops.transpose(x))
     return keras.Model(
         [input_features, decoder_input_ids],
-        {"logits": logits, "encoder_last_hidden_state": encoder_last_hidden_state},
+        [logits, encoder_last_hidden_state],
         name="whisperforconditionalgeneration",
     )

@@ -168,4 +168,4 @@ class WhisperForConditionalGeneration(nn.Module):
     def forward(self, input_features, decoder_input_ids):
         encoder_last_hidden_state, hidden_states = self.model(input_features, decoder_input_ids)
         logits = self.proj_out(hidden_states)
-        return {"logits": logits, "encoder_last_hidden_state": encoder_last_hidden_state}
+        return logits, encoder_last_hidden_state

@@ -254,7 +254,7 @@ class Program:
         if not isinstance(value, ir.Value):
             return
         for path in parameters(node):
-            self.symbols.note_in_module(path, value)
+            self.symbols.note_given(path, value)
         said = self.said.get(node)
         if said is None:
             return

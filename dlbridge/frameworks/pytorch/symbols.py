@@ -43,6 +43,12 @@ class Symbols:
             if isinstance(size, sympy.Expr):
                 self._near[path, size] = (value, axis)
 
+    def note_given(self, path: str, value: ir.Value) -> None:
+        """Record that the module at this path is given this tensor: its first argument of a size has that size there."""
+        for axis, size in enumerate(known_sizes(value) or ()):
+            if isinstance(size, sympy.Expr):
+                self._near.setdefault((path, size), (value, axis))
+
     def note_sizes(self, value: ir.Value, sizes: list[Any]) -> None:
         """Record which symbols are sizes of this tensor."""
         for axis, size in enumerate(sizes):
