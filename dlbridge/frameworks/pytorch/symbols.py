@@ -44,7 +44,7 @@ class Symbols:
                 self._near[path, size] = (value, axis)
 
     def note_given(self, path: str, value: ir.Value) -> None:
-        """Record that the module at this path is given this tensor: its first argument of a size has that size there."""
+        """Record that the module at this path is given this tensor: of several of one size, the first has it."""
         for axis, size in enumerate(known_sizes(value) or ()):
             if isinstance(size, sympy.Expr):
                 self._near.setdefault((path, size), (value, axis))
