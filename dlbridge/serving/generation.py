@@ -93,6 +93,9 @@ class Generation:
             piece = "" if text is None else text[len(said) :]
             said = said if text is None else text
             yield {**self._named, "text_output": piece, "tokens": [token]}
+        rest = self._tokenizer.decode(seen)[len(said) :] if self._tokenizer is not None else ""
+        if rest:  # the text ends within a character
+            yield {**self._named, "text_output": rest, "tokens": []}
 
     @property
     def _named(self) -> dict[str, str]:

@@ -217,6 +217,7 @@ def run(path: Path, settings: Settings, on_start: Callable[[list[dict[str, str]]
         LOG.warning("Ray's own ports are open to whoever reaches this machine: keep them in a network of their own")
     variables = {"DLBRIDGE_TOKEN": settings.token or ""}
     os.environ.update(variables)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # as in dlbridge.ray_cluster
     is_mine = "RAY_ADDRESS" not in os.environ
     ray.init(
         # a laptop serves more models than it has cores, here as without Ray

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 
 import pytest
 
 import dlbridge
+from dlbridge.runtime.text import Tokenizer
+from dlbridge.serving.generation import Generation
 from tests.helpers.generating import features, said_by_transformers, tiny
 from tests.helpers.serving import Running, start, write_entry
 
@@ -124,3 +127,26 @@ def test_an_encoder_takes_what_is_no_text_and_its_folder_is_served_alone(tmp_pat
 def test_what_is_no_such_request_is_refused(served, model, body, status, message):
     found, answer, _ = served.ask("POST", f"/v2/models/{model}/generate", body)
     assert (found, message in answer["error"]) == (status, True), answer
+
+
+def test_a_text_that_ends_within_a_character_is_whole_in_a_stream():
+    asked = object.__new__(Generation)
+    asked._name, asked._version = "model", "1"
+    model = tokenizers.models.WordLevel(
+        {"\u00c3": 0, "\u00a9": 1, "a": 2}, unk_token="a"
+    )  # the bytes of an \u00e9, and an a
+    asked._tokenizer = object.__new__(Tokenizer)
+    asked._tokenizer._tokenizer, asked._tokenizer._path = tokenizers.Tokenizer(model), "tokenizer.json"
+    asked._tokenizer._tokenizer.decoder = tokenizers.decoders.Sequence(
+        [tokenizers.decoders.Fuse(), tokenizers.decoders.ByteLevel()]
+    )
+
+    async def tokens():
+        for token in (2, 0, 1, 0):
+            yield token
+
+    async def found():
+        return [event["text_output"] async for event in asked._events()]
+
+    asked._stream = tokens
+    assert asyncio.run(found()) == ["a", "", "\u00e9", "", "\N{REPLACEMENT CHARACTER}"]
