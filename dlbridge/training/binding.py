@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Protocol
 
 import numpy as np
+import onnx_ir as ir
 
 from dlbridge.errors import SignatureError, TrainingError, suggest
 from dlbridge.model import Model
+from dlbridge.ops import traits
+from dlbridge.ops.keys import is_op
 from dlbridge.training.data import Dataset
 from dlbridge.training.loss_part import LossPart
 from dlbridge.training.rows import Arrays
@@ -55,6 +58,7 @@ def bind(model: Model, spec: TrainingSpec, arrays: Mapping[str, np.ndarray], bef
         raise TrainingError(f"the arrays have different numbers of rows: {lengths}")
     if len(targets[0]) == 0:
         raise TrainingError("the data has no rows")
+    _check_places(model, inputs)
     fitted = (fit_target(t, model, loss, dims) for t, loss in zip(targets, spec.losses, strict=True))
     return Dataset(inputs, tuple(fitted), tuple(weights), spec, target_names)
 
@@ -195,6 +199,47 @@ def _in_dtype(array: np.ndarray, name: str, dtype: np.dtype) -> np.ndarray:
             f"the input is {dtype}, which cannot hold the {array[index]} in row {index[0]}", where=name
         )
     return fitted
+
+
+def _check_places(model: Model, inputs: Arrays) -> None:
+    """Check that inputs that say which rows of a table are looked up say rows that it has: at others one framework
+    stops, one goes on with NaN, one counts negative ones from the end.
+
+    Raises:
+        SignatureError: When one does not; it is named.
+    """
+    for value in model.inputs:
+        array = inputs[value.name or ""]
+        for table, first in _tables(value):
+            count = int(table.shape[0])  # type: ignore[index, arg-type]
+            wrong = (array < first) | (array >= count)
+            if wrong.any():
+                index = tuple(np.argwhere(wrong)[0])
+                raise SignatureError(
+                    f"{array[index]} in row {index[0]} is no row of the table '{table.name}', which has {count}",
+                    where=value.name,
+                    hint=f"its rows are 0 to {count - 1}; padding needs a row of its own",
+                )
+
+
+def _tables(value: ir.Value) -> Iterator[tuple[ir.Value, int]]:
+    """The weights whose rows a value looks up, each with the smallest number of a row."""
+    for node, place in value.uses():
+        if is_op(node, "Identity", "Cast"):
+            yield from _tables(node.outputs[0])
+        elif is_op(node, "Embedding") and _is_table(node.inputs[1]):
+            yield node.inputs[1], 0  # type: ignore[misc]
+        elif is_op(node, "Gather") and place == 1 and _is_table(node.inputs[0]) and not _axis(node):
+            table = node.inputs[0]
+            yield table, 0 if traits.counts_forward(node) else -int(table.shape[0])  # type: ignore
+
+
+def _is_table(value: ir.Value | None) -> bool:
+    return value is not None and value.is_initializer() and value.shape is not None
+
+
+def _axis(node: ir.Node) -> int:
+    return node.attributes["axis"].as_int() if "axis" in node.attributes else 0
 
 
 def target_name(arrays: Mapping[str, Any], spec: TrainingSpec, loss: LossPart, used: Collection[str]) -> str:
