@@ -264,3 +264,29 @@ def test_the_integer_of_a_quotient_of_sizes_is_refused_with_what_to_write():
     with pytest.raises(dlbridge.DlbridgeError, match=r"a // b") as told:
         dlbridge.load(Windows(), inputs={"x": "float32[16*batch,16]"})
     assert "test_own_code.py" in str(told.value)
+
+
+class Signal(nn.Module):
+    """A one-dimensional network as those for speech and ECG, with a pool of the same length."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv1d(2, 3, 3, padding=1)
+        self.halve, self.smooth = nn.MaxPool1d(2), nn.MaxPool1d(2, stride=1, padding=1)
+
+    def forward(self, x):
+        y = self.halve(x)
+        return self.conv(self.smooth(y)[:, :, : y.size(-1)]) + y.mean()
+
+
+def test_a_pool_of_one_axis_takes_any_length():
+    model = assert_agrees(Signal(), {"x": "float32[batch,2,n]"}, {"x": normal(2, 2, 9)}, {"x": normal(1, 2, 4)})
+    assert "nn.MaxPool1d" in model.write("pytorch").text or "F.max_pool1d" in model.write("pytorch").text
+
+
+def test_pairs_of_numbers_are_computed_once():
+    class Pairs(nn.Module):
+        def forward(self, x):
+            return x.sum() + torch.cartesian_prod(torch.arange(2), torch.arange(3))
+
+    assert_agrees(Pairs(), {"x": "float32[batch]"}, {"x": normal(3)})

@@ -161,6 +161,9 @@ class _Call:
             return tensors[leaf] if isinstance(leaf, ir.Value) else leaf
 
         args, kwargs = pytree.tree_map(tensor, (self.args, self.kwargs))
+        # What is kept of a constant are its numbers, not how they lay in memory where a view was taken of them.
+        if compat.schema(self.target).name in ("aten::view", "aten::_unsafe_view"):
+            return torch.reshape(*args, **kwargs)
         return self.target(*args, **kwargs)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from dlbridge.frameworks.pytorch import compat
+from dlbridge.frameworks.pytorch import compat, own_ops
 
 #: What torch hands on of each max pool, where the code says nothing of it.
 _OF_MAX_POOL: Mapping[str, Any] = {"padding": 0, "dilation": 1, "ceil_mode": False, "return_indices": False}
@@ -135,6 +135,8 @@ def _max_pool(
     """With a window as large as the tensor (``F.max_pool1d(x, x.size(2))``), the maximum over these axes."""
     is_plain = not more and all(options.get(name, usual) == usual for name, usual in _OF_MAX_POOL.items())
     whole = _whole_axes(function, input, kernel_size) if is_plain else []
+    if not whole and function is F.max_pool1d and isinstance(input.shape[-1], torch.SymInt):
+        return _max_pool1d(function, input, kernel_size, stride, *more, **options)
     if not whole:
         return function(input, kernel_size, stride, *more, **options)
     return _rest_of_pool(function, input.amax(whole, keepdim=True), kernel_size, stride, whole)
@@ -173,6 +175,37 @@ def _linspace(function: Any, start: Any, end: Any, steps: Any = None, **options:
     places = torch.arange(steps, dtype=dtype, device=options.get("device"))
     line = places * (end - start) / torch.sym_max(steps - 1, 1)
     return line if isinstance(start, (int, float)) and start == 0 else line + start
+
+
+def _max_pool1d(
+    function: Any,
+    x: torch.Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Any:
+    """Of a free length: PyTorch asks for it as a number."""
+    given = [_of_axes(function, size) for size in (kernel_size, kernel_size if stride is None else stride)]
+    sizes = [*given, _of_axes(function, padding), _of_axes(function, dilation)]
+    if ceil_mode or return_indices or not all(isinstance(size, int) for (size,) in sizes):
+        return function(x, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
+    return torch.ops.dlbridge.max_pool1d(x, *sizes)
+
+
+def _pooled(x: torch.Tensor, kernel: list[int], stride: list[int], padding: list[int], dilation: list[int]) -> Any:
+    """An empty tensor of the sizes of a pool."""
+    reach = dilation[0] * (kernel[0] - 1) + 1
+    return x.new_empty((*x.shape[:-1], (x.shape[-1] + 2 * padding[0] - reach) // stride[0] + 1))
+
+
+own_ops.define(
+    "max_pool1d(Tensor x, int[] kernel_size, int[] stride, int[] padding, int[] dilation) -> Tensor",
+    torch.max_pool1d,
+    _pooled,
+)
 
 
 def _whole_axes(function: Any, x: torch.Tensor, window: Any) -> list[int]:

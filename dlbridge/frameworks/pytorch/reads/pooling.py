@@ -23,7 +23,7 @@ def _windows(op: Op, kernel_size: Any, stride: Any, padding: Any) -> tuple[list[
     return kernel, each(stride, len(kernel)) if stride else kernel, each(padding, len(kernel))
 
 
-@reads("aten.max_pool1d", "aten.max_pool2d", "aten.max_pool3d")
+@reads("aten.max_pool1d", "aten.max_pool2d", "aten.max_pool3d", "dlbridge.max_pool1d")
 @reads("aten.max_pool2d_with_indices", "aten.max_pool3d_with_indices", "aten.max_pool1d_with_indices")
 def max_pool(
     op: Op,
