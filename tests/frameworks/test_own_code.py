@@ -290,3 +290,9 @@ def test_pairs_of_numbers_are_computed_once():
             return x.sum() + torch.cartesian_prod(torch.arange(2), torch.arange(3))
 
     assert_agrees(Pairs(), {"x": "float32[batch]"}, {"x": normal(3)})
+
+
+def test_a_pool_to_one_row_takes_no_part_of_the_tensor():
+    module = nn.Sequential(nn.AdaptiveAvgPool2d((None, 1)), nn.AdaptiveMaxPool2d((1, None)))
+    model = assert_agrees(module, {"input": "float32[batch,2,h,w]"}, {"input": normal(2, 2, 3, 5)})
+    assert "[:, " not in model.write("pytorch").text

@@ -80,7 +80,7 @@ def triangle_indices(op: Op, row: Any, col: Any, offset: int = 0, **options: Any
 
 @reads("aten.rand", "aten.randn", "aten.rand_like", "aten.randn_like", "aten.bernoulli", "aten.randint")
 def random(op: Op, *args: Any, **options: Any) -> ir.Value:
-    return op.refuse(f"{op.name}: random numbers at inference")
+    return op.refuse(f"{op.name}: random numbers at inference (forward can take them as an input)")
 
 
 # --- copies ---------------------------------------------------------------------------------------------------------

@@ -148,6 +148,8 @@ def windows(size: Size, out: int) -> list[tuple[Size, Size]]:
 
 def _each_window(op: Op, reduction: str, x: ir.Value, axis: int, size: Size, out: int) -> ir.Value:
     """The windows along an axis, one by one, as their lengths may differ."""
+    if out == 1:
+        return with_sizes(op(reduction, x, [axis], keepdims=1), [*sizes(x)[:axis], 1, *sizes(x)[axis + 1 :]])
     parts = [op(reduction, op.slice(x, axis, start, end), [axis], keepdims=1) for start, end in windows(size, out)]
     shape = [*sizes(x)[:axis], out, *sizes(x)[axis + 1 :]]
     return with_sizes(op("Concat", *parts, axis=axis) if len(parts) > 1 else parts[0], shape)
