@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dlbridge import frameworks
-from dlbridge.errors import DlbridgeError, SignatureError, TrainingError
+from dlbridge.errors import DlbridgeError, MissingKernelError, SignatureError, TrainingError
 from dlbridge.files import check_free
 from dlbridge.model import Model
 from dlbridge.processing import Classes, Image, Processing, add
@@ -231,7 +231,12 @@ def _named(value: ir.Value, spec: Classes) -> Callable[[Mapping[str, np.ndarray]
 
 def _runner(model: Model, framework: str | None) -> Run:
     runs_in = frameworks.get(framework or frameworks.STANDARD)
-    live = runs_in.load(runs_in.write(model))
+    others = " or ".join(repr(name) for name in frameworks.trainers() if name != runs_in.name)
+    hint = f"run it in {others}" if others else None
+    try:
+        live = runs_in.load(runs_in.write(model))
+    except MissingKernelError as error:
+        raise TrainingError(error.message, where=model.name, hint=hint) from error
 
     def run(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         try:
@@ -239,12 +244,7 @@ def _runner(model: Model, framework: str | None) -> Run:
         except DlbridgeError:
             raise
         except Exception as error:  # what frameworks raise has no base class in common
-            others = " or ".join(repr(name) for name in frameworks.trainers() if name != runs_in.name)
-            raise TrainingError(
-                f"{runs_in.name} cannot run the model: {error}",
-                where=model.name,
-                hint=f"run it in {others}" if others else None,
-            ) from error
+            raise TrainingError(f"{runs_in.name} cannot run the model: {error}", where=model.name, hint=hint) from error
 
     return run
 

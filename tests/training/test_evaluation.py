@@ -161,3 +161,6 @@ def test_what_a_framework_cannot_run_is_told_with_one_that_can():
     with pytest.raises(TrainingError, match=r"onnx cannot run the model: .*double.*\n.*'pytorch'"):
         dlbridge.predict(model, data)
     assert len(dlbridge.predict(model, data, framework="pytorch"))
+    model, data = parity.model("CNN", 3, "{op: Identity}", "float64"), {"x": parity.data("CNN", "classes", 1)["x"]}
+    with pytest.raises(TrainingError, match=r"cannot load the model: .*Conv.*\n.*'pytorch'"):
+        dlbridge.predict(model, data)
