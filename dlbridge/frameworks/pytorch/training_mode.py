@@ -17,6 +17,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch.export import ExportedProgram
+from torch.nn import MultiheadAttention
 from torch.overrides import TorchFunctionMode
 
 from dlbridge.frameworks.pytorch.compat import BatchNorm, FakeTensorMode, NormBase, pytree
@@ -34,11 +35,13 @@ class TrainingMode:
         cumulative: Paths of the normalisations whose running statistics are the mean over all batches.
         calls: Name of a buffer of running means -> whether the function that is given it normalises by the statistics
             of its input, and its momentum.
+        attention_dropout: The largest probability with which attention drops weights, 0.0 where it keeps all.
     """
 
     in_eval: frozenset[str] = frozenset()
     cumulative: frozenset[str] = frozenset()
     calls: dict[str, tuple[bool, float]] = field(default_factory=dict)
+    attention_dropout: float = 0.0
 
 
 def of(module: torch.nn.Module | None, program: ExportedProgram) -> TrainingMode:
@@ -48,8 +51,11 @@ def of(module: torch.nn.Module | None, program: ExportedProgram) -> TrainingMode
     parts = dict(module.named_modules())
     cumulative = {p for p, part in parts.items() if isinstance(part, BatchNorm) and part.momentum is None}
     in_eval = frozenset(_in_eval(module))
-    calls = _calls(module, program, in_eval) if _has_calls(program, parts) else {}
-    return TrainingMode(in_eval, frozenset(cumulative), calls)
+    of_layers = [part.dropout for p, part in parts.items() if isinstance(part, MultiheadAttention) and p not in in_eval]
+    record = _Record({})
+    if _has_calls(program, parts) or (_attends(program) and any(map(_may_drop, parts.values()))):
+        record = _recorded(module, program, in_eval)
+    return TrainingMode(in_eval, frozenset(cumulative), record.found, max([0.0, *of_layers, *record.dropouts]))
 
 
 @contextlib.contextmanager
@@ -95,13 +101,24 @@ def _has_calls(program: ExportedProgram, parts: dict[str, torch.nn.Module]) -> b
     return False
 
 
+def _attends(program: ExportedProgram) -> bool:
+    return any(str(node.target).startswith("aten.scaled_dot_product_attention") for node in program.graph.nodes)
+
+
+def _may_drop(part: torch.nn.Module) -> bool:
+    """Whether a module holds a probability of a dropout."""
+    held = {name: value for name, value in vars(part).items() if "drop" in name or name == "p"}
+    return any(isinstance(value, float) and value > 0.0 for value in held.values())
+
+
 class _Record(TorchFunctionMode):
-    """Records the arguments of calls of normalization functions."""
+    """Records the arguments of calls of normalization functions, and the dropouts of attention."""
 
     def __init__(self, names: dict[int, str]) -> None:
         super().__init__()
         self.names = names
         self.found: dict[str, tuple[bool, float]] = {}
+        self.dropouts: list[float] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in _NORMS:
@@ -110,11 +127,13 @@ class _Record(TorchFunctionMode):
             name = self.names.get(id(given.arguments["running_mean"]))
             if name is not None:
                 self.found[name] = (bool(given.arguments[_NORMS[func]]), float(given.arguments["momentum"]))
+        if func is F.scaled_dot_product_attention:
+            self.dropouts.append(float(args[4] if len(args) > 4 else (kwargs or {}).get("dropout_p", 0.0)))
         return func(*args, **(kwargs or {}))
 
 
-def _calls(module: torch.nn.Module, program: ExportedProgram, in_eval: frozenset[str]) -> dict[str, tuple[bool, float]]:
-    """Runs a copy of the module in training mode, without numbers, to find the arguments of its normalization calls.
+def _recorded(module: torch.nn.Module, program: ExportedProgram, in_eval: frozenset[str]) -> _Record:
+    """Runs a copy of the module in training mode, without numbers, to find the arguments of its calls.
 
     Code that cannot be run so cannot be asked: nothing is known of its calls then.
     """
@@ -129,5 +148,5 @@ def _calls(module: torch.nn.Module, program: ExportedProgram, in_eval: frozenset
         with mode, torch.no_grad(), record:
             fake(*args, **keywords)
     except Exception:  # torch raises of its own, and whatever the module's code raises
-        return {}
-    return record.found
+        return _Record({})
+    return record
