@@ -101,9 +101,7 @@ def read(source: Any, options: ReadOptions) -> Model:
         exporting.tell_of_state(name or "program", sorted(state.written_buffers(source)))
     import_rules(reads)
     in_training = training_mode.of(module, exported.program)
-    if in_training.attention_dropout:
-        text = f"dropout of the weights of attention ({in_training.attention_dropout:g})"
-        warnings.warn(f"not kept, as it acts in training alone: {text}", DlbridgeWarning, stacklevel=4)
+    training_mode.tell(in_training)
     reader = _Reader(exported, name, options.partial, in_training)
     if module is not None:  # a file's stack traces name files that are none of its business
         reader.translation.said = author_names(exported.program.graph)

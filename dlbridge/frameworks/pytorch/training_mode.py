@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,7 @@ from torch.export import ExportedProgram
 from torch.nn import MultiheadAttention
 from torch.overrides import TorchFunctionMode
 
+from dlbridge.errors import DlbridgeWarning
 from dlbridge.frameworks.pytorch.compat import BatchNorm, FakeTensorMode, NormBase, pytree
 
 #: Normalization function -> its argument that says whether to use the statistics of the input.
@@ -56,6 +58,13 @@ def of(module: torch.nn.Module | None, program: ExportedProgram) -> TrainingMode
     if _has_calls(program, parts) or (_attends(program) and any(map(_may_drop, parts.values()))):
         record = _recorded(module, program, in_eval)
     return TrainingMode(in_eval, frozenset(cumulative), record.found, max([0.0, *of_layers, *record.dropouts]))
+
+
+def tell(mode: TrainingMode) -> None:
+    """Warn of what a graph does not keep."""
+    if mode.attention_dropout:
+        what = f"dropout of the weights of attention ({mode.attention_dropout:g})"
+        warnings.warn(f"not kept, as it acts in training alone: {what}", DlbridgeWarning, stacklevel=5)
 
 
 @contextlib.contextmanager
