@@ -140,6 +140,10 @@ class Law:
                 pads = draw(st.lists(st.integers(0, 2), min_size=2 * len(axes), max_size=2 * len(axes)))
                 mode = draw(st.sampled_from(["constant", "edge"]))
                 return b(op, x, b.ints(*pads), None, b.ints(*axes), mode=mode)
+            case "Shape":
+                first = draw(st.integers(-self.rank, self.rank - 1))
+                asked = b(op, x, **draw(st.sampled_from([{}, {"start": first}, {"end": first}])))
+                return b("Cast", asked, to=int(FLOAT))
             case "Slice":
                 axes = self.axes()
                 back = [draw(st.booleans()) for _ in axes]
