@@ -3,7 +3,6 @@
 import pytest
 
 import dlbridge
-from dlbridge import frameworks
 from tests.helpers.paths import EXAMPLE_FILES
 
 
@@ -11,12 +10,8 @@ from tests.helpers.paths import EXAMPLE_FILES
 def test_all_routes_agree(example):
     report = dlbridge.verify(example, batch_sizes=(1, 2, 7))
     report.require()
-    assert {c.route for c in report.checks} == {
-        "pytorch",
-        "keras",
-        "onnx",
-        "onnx via torch.onnx",
-        "onnx via tf2onnx",
-        *(["nnx"] if frameworks.get("nnx").is_installed else []),
-    }
-    assert all(error <= 1e-5 for check in report.checks for error in check.errors.values())
+    routes = {check.route for check in report.checks}
+    assert {"pytorch", "keras", "onnx", "onnx via torch.onnx", "onnx via tf2onnx"} <= routes
+    plain = [check for check in report.checks if check.inputs == "plain"]
+    assert len(plain) >= len(routes)
+    assert all(error <= 1e-5 for check in plain for error in check.errors.values())

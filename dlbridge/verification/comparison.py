@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from dlbridge.model import Model
+from dlbridge.passes.matching import producer
 from dlbridge.verification.departure import Departure
 from dlbridge.verification.figures import figures
 from dlbridge.verification.forms import Form
@@ -44,6 +46,7 @@ class Comparison:
     ) -> None:
         self._model, self._judge, self._cases, self._thorough = model, judge, cases, thorough
         self._tolerance = tolerance
+        self._sigmoids = {value.name for value in model.outputs if producer(value, "Sigmoid") is not None}
 
     def checks(self, route: Form, outputs: list[Arrays], report: Report) -> list[Check]:
         """One check for each set of inputs. The node where a departure begins goes into the report."""
@@ -132,7 +135,7 @@ class Comparison:
                 [outputs[i][name] for i in wanted],
                 [one[name] for one in judged],
                 [one[name] for one in own] if exact else None,
-                self._judge.allowance(size),
+                replace(self._judge.allowance(size), of_one=name in self._sigmoids),
             )
             for each, finding in zip(found, measured, strict=True):
                 each[name] = finding
