@@ -141,3 +141,30 @@ def test_recurrent_layers_that_have_one_weight_in_common_keep_their_others():
     (found,) = frameworks.get("onnx").run(model.to("onnx"), {"x": GIVEN[0]}).values()
     with torch.no_grad():
         np.testing.assert_allclose(found, net(torch.tensor(GIVEN[0])).numpy(), atol=1e-6)
+
+
+class Codes(nn.Module):
+    """A weight that a layer, a product and arithmetic read: the nearest row of a table, and what the rows are long."""
+
+    def __init__(self, layer) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x):
+        w = self.layer.weight
+        near = 2 * x @ w.t() - (w**2).sum(1)
+        return near + self.layer(near.argmax(-1) if isinstance(self.layer, nn.Embedding) else x).sum(-1, keepdim=True)
+
+
+@pytest.mark.parametrize("make", [lambda: nn.Embedding(7, 4), lambda: nn.Linear(4, 7)], ids=["embedding", "linear"])
+@pytest.mark.parametrize("framework", [f for f in ("pytorch", "keras", "nnx") if f in frameworks.names()])
+def test_what_layers_and_operations_read_is_one_variable(framework, make):
+    torch.manual_seed(0)
+    module = Codes(make()).eval()
+    source = dlbridge.load(module, inputs={"x": "float32[batch,4]"}).write(framework)
+    read = [view.initializer for weight in source.weights.values() for view in weight.views]
+    assert sorted(read) == sorted(f"layer.{name}" for name, _ in module.layer.named_parameters())
+    x = torch.randn(3, 4)
+    live = frameworks.get(framework).load(source)
+    (made,) = frameworks.get(framework).run(live, {"x": x.numpy()}).values()
+    np.testing.assert_allclose(made, module(x).detach(), atol=1e-5)

@@ -21,17 +21,18 @@ _WITHOUT_LAYER = frozenset({"Conv", "ConvTranspose", "Embedding", "LayerNormaliz
 
 
 def free_shared(graph: ir.Graph) -> bool:
-    """Legalise the nodes that are to be written without a layer, as their weights are those of other layers; in place.
+    """Legalise the nodes that are to be written without a layer, as other nodes read their weights, too; in place.
 
-    A layer lives in one block; elsewhere nothing could call it.
+    A layer lives in one block, elsewhere nothing could call it; and its weight is a variable of its own, which would
+    train apart from what an operation reads.
 
     Returns:
         Whether there was one.
     """
     rewriter = Rewriter(graph)
     for nodes in _sharing(graph):
-        if all(layer_key(node) in _WITHOUT_LAYER for node in nodes):
-            for node in nodes:
+        for node in nodes:
+            if layer_key(node) in _WITHOUT_LAYER:
                 Site(node, rewriter).set_form(FORM, free=1)
     return rewriter.changed
 

@@ -7,6 +7,8 @@ from typing import Any
 import onnx_ir as ir
 
 from dlbridge.frameworks.nnx.helpers import SPELLING
+from dlbridge.ops import traits
+from dlbridge.ops.keys import layer_key
 from dlbridge.source import arrays, expr
 from dlbridge.source.arrays import ArrayDialect
 from dlbridge.source.arrays.dtypes import DTYPES, MORE_DTYPES
@@ -21,12 +23,20 @@ STATE = frozenset({"mean", "var"})
 class _Rules(Rules):
     def emit(self, op: Op) -> Emit:
         made = super().emit(op)
-        if made.layer is not None and made.layer.trains_what_is_fixed(op.node.graph, STATE):  # type: ignore[arg-type]
+        layer = made.layer
+        if layer is not None and (_is_tied(op) or layer.trains_what_is_fixed(op.node.graph, STATE)):  # type: ignore[arg-type]
             op.free = True
             made = super().emit(op)
         if made.layer is None and made.module is None:
             made.module = _as_function(op, made)
         return made
+
+
+def _is_tied(op: Op) -> bool:
+    """Whether nodes of another kind read a weight, too. Flax' layers hold theirs in a form of their own, so both could
+    not be one parameter: the code reads it without a layer then."""
+    weights = [v for v in op.node.inputs[1:] if v is not None and v.is_initializer() and traits.kind(v) != "constant"]
+    return any(layer_key(use.node) != op.key for value in weights for use in value.uses())
 
 
 def _as_function(op: Op, made: Emit) -> Layer | None:

@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 from dlbridge.frameworks.nnx.rules import RNGS, param_dtype, rules
-from dlbridge.ops.keys import layer_key
 from dlbridge.source.code import Code, Literal, call, code
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
 
 
-def _is_tied(op: Op) -> bool:
-    """Whether a layer of the other kind has the weight, too.
-
-    Flax holds it transposed in one of them, so both could not be one parameter: the code reads it without a layer then.
-    """
-    value = op.value(1)
-    return value is not None and {layer_key(use.node) for use in value.uses()} >= {"Linear", "Embedding"}
-
-
 @rules("Linear", domain="dlbridge")
 def linear(op: Op) -> Emit | Code:
     weights = op.kernel_and_bias(("transpose", (1, 0)))
-    if weights is None or _is_tied(op):
+    if weights is None:
         product = code("{} @ {}.T", op[0], op[1])
         return code("{} + {}", product, op[2]) if op.has(2) else product
     out_features, in_features = op.shape(1) or []
@@ -33,7 +23,7 @@ def linear(op: Op) -> Emit | Code:
 @rules("Embedding", domain="dlbridge")
 def embedding(op: Op) -> Emit | Code:
     weight = op.weight(1)
-    if weight is None or _is_tied(op):
+    if weight is None:
         return call("jnp.take", op[1], op[0], axis=0)
     count, size = op.shape(1) or []
     sizes = Literal(count, "num_embeddings"), Literal(size, "features")
