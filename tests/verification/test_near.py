@@ -30,7 +30,9 @@ def compared(off: float, off_in_float64: float, noise: float = 0.0, folds: bool 
         name="written", note="", eps=0.0, folds=folds, exact=lambda cases: [{"y": judge.exact(0)["y"] + off_in_float64}]
     )
     report = Report("model", "the original")
-    return Comparison(SimpleNamespace(graph=()), judge, [Case({}, {})], True).checks(route, [{"y": moved}], report)[0]
+    return Comparison(SimpleNamespace(graph=(), outputs=()), judge, [Case({}, {})], True).checks(
+        route, [{"y": moved}], report
+    )[0]
 
 
 @pytest.mark.parametrize(
@@ -91,6 +93,6 @@ def test_infinities_are_no_rounding_however_far_the_judges_own_is_off():
     found = own["y"].copy()
     found[2, 3] = np.inf
     route = SimpleNamespace(name="written", note="", eps=0.0, folds=False, exact=lambda cases: [{"y": EXACT}])
-    comparison = Comparison(SimpleNamespace(graph=()), judge, [Case({}, {}, is_probe=True)], True)
+    comparison = Comparison(SimpleNamespace(graph=(), outputs=()), judge, [Case({}, {}, is_probe=True)], True)
     check = comparison.checks(route, [{"y": found}], Report("model", "the original"))[0]
     assert not check.passed and check.decided
