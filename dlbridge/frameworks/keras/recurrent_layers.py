@@ -21,7 +21,7 @@ import onnx_ir as ir
 
 from dlbridge.frameworks.keras.rules import FORM, RECURRENT_ACTIVATIONS
 from dlbridge.ops import traits
-from dlbridge.passes.matching import is_read, match, producer
+from dlbridge.passes.matching import Match, is_read, match, producer
 from dlbridge.passes.node_by_node import legalise
 from dlbridge.passes.rewriter import Site
 from dlbridge.source.code import single
@@ -245,15 +245,10 @@ def _swapped(shape: ir.Shape | None) -> ir.Shape | None:
 def _take_mask(site: Site) -> None:
     """Let the layer skip the steps that a mask leaves out, where the graph moves these away and the outputs back."""
     compact = producer(site.operand(0), "CompactSteps")
-    is_plain = directions(bare(site.node)) == 1 and site.get("direction", "forward") == "forward"
-    if compact is None or not is_plain or site.input(LENGTHS) is not None or site.is_read(1):
+    spread = [] if compact is None else _spread(site, compact.operand(1))
+    if compact is None or not spread:
         return
-    mask = compact.operand(1)
-    nodes = [node for node in readers(site.output) if node is None or any(map(is_read, node.outputs))]
-    spread = [found for node in nodes if (found := match(node, "SpreadSteps")) is not None]
-    if not spread or len(spread) != len(nodes) or any(each.operand(1) is not mask for each in spread):
-        return
-    ends = [each.output for each in spread]
+    mask, ends = compact.operand(1), [each.output for each in spread]
     after = [node for end in ends for node in readers(end)]
     made = [node for node in after if node is not None]
     site.set_input(0, compact.operand(0))
@@ -266,6 +261,17 @@ def _take_mask(site: Site) -> None:
     else:
         site.rewriter.let_stand_for(site.output, ends)
     site.rewriter.erase_unused([*made, *(each.node for each in spread), compact.node])
+
+
+def _spread(site: Site, mask: ir.Value) -> list[Match]:
+    """The nodes that move a layer's outputs back by a mask; none where something else reads what the layer gives."""
+    if directions(bare(site.node)) == 2 or site.get("direction", "forward") != "forward":
+        return []
+    if site.input(LENGTHS) is not None or site.is_read(1):
+        return []
+    nodes = [node for node in readers(site.output) if node is None or any(map(is_read, node.outputs))]
+    found = [each for node in nodes if (each := match(node, "SpreadSteps")) is not None]
+    return found if len(found) == len(nodes) and all(each.operand(1) is mask for each in found) else []
 
 
 def _takes_last(node: ir.Node | None) -> bool:

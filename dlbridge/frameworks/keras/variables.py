@@ -70,7 +70,8 @@ class CopiesAhead:
     def __init__(self, read: Callable[[str], np.ndarray], keys: Iterable[str]) -> None:
         self._threads = ThreadPoolExecutor(_THREADS, "dlbridge-weights")
         self._read = read
-        self._copies = {key: self._threads.submit(self._copied, key) for key in keys}
+        ahead = keys if keras.backend.backend() == "tensorflow" else ()
+        self._arrays = {key: self._threads.submit(self._copied, key) for key in ahead}
 
     def __enter__(self) -> Self:
         return self
@@ -80,12 +81,15 @@ class CopiesAhead:
 
     def tensor(self, key: str, dtype: str) -> Any:
         """A copy of a weight as a tensor of the backend."""
-        copy = self._copies.pop(key).result() if key in self._copies else None
-        return to_tensor(self._read(key), dtype) if copy is None or copy.dtype != dtype else _tensor(copy)
+        array = self._arrays.pop(key).result() if key in self._arrays else None
+        if array is None:
+            return to_tensor(self._read(key), dtype)
+        return _tensor(array) if array.dtype == dtype and _is_shared(array) else to_tensor(array, dtype)
 
-    def _copied(self, key: str) -> np.ndarray | None:
+    def _copied(self, key: str) -> np.ndarray:
+        """A copy of a weight that a tensor can share; another one as it is."""
         array = self._read(key)
-        return _aligned(array) if _is_shared(array) else None
+        return _aligned(array) if _is_shared(array) else array
 
 
 def _is_shared(array: np.ndarray) -> bool:

@@ -156,7 +156,7 @@ class AuthorFrames:
                 yield AuthorFrame(file, each.frame.f_lineno, each.path or "", run)
 
     def _of_forwards(self) -> Iterator[str]:
-        """The frames that torch notes, as it does: those of ``forward`` methods, torch's own too."""
+        """The lines of the ``forward`` methods around the call, outermost first, as torch's stack traces have them."""
         for each in self._seen:
             code = each.frame.f_code
             if code.co_name == "forward":

@@ -1,4 +1,4 @@
-"""Which calls tell the code that makes them a free size, so that it may do something else for another one."""
+"""Finds the calls whose result tells the caller a free size: code that knows a size may branch on it."""
 
 from __future__ import annotations
 
@@ -24,23 +24,14 @@ _HAND_ON = tuple(_TORCH + name for name in ("_ops.py", "_tensor.py", "overrides.
 _MACHINERY = tuple(
     _TORCH + name
     for name in (
-        *(
-            "__init__.py",
-            "_decomp",
-            "_dispatch",
-            "_export",
-            "_functorch",
-            "_guards.py",
-            "_higher_order_ops",
-            "_library",
-        ),
-        *("_meta_registrations.py", "_prims", "_refs", "_subclasses", "export", "fx", "utils"),
+        *("__init__.py", "_decomp", "_dispatch", "_export", "_functorch", "_guards.py", "_higher_order_ops"),
+        *("_library", "_meta_registrations.py", "_prims", "_refs", "_subclasses", "export", "fx", "utils"),
     )
 )
 
 
 def asks_for_sizes(func: Any, made: Any, frame: FrameType | None) -> bool:
-    """Whether a call tells a free size to code that may do something else for another one: the author's, a layer's.
+    """Whether a call tells a free size to code that may branch on it: the author's, or that of a layer.
 
     Args:
         func: What is called.
@@ -51,8 +42,10 @@ def asks_for_sizes(func: Any, made: Any, frame: FrameType | None) -> bool:
 
 
 def _tells_sizes(func: Any, made: Any) -> bool:
-    """Whether a call may tell of free sizes: a list of tensors has a length. So may a function that is not torch's, as
-    nobody is told what is called within it."""
+    """Whether the result of a call may tell the caller a free size.
+
+    A list of tensors does, by its length. A function that is not torch's may: the calls within it are not seen.
+    """
     if isinstance(func, FunctionType) and not func.__module__.startswith("torch"):
         return True
     if isinstance(made, (tuple, list)):

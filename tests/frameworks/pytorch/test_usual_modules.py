@@ -20,6 +20,12 @@ def body(text, name):
     return [line.strip() for line in lines[:end] if line.strip()]
 
 
+def written(module, framework, inputs):
+    """What a module is written as, and that again as a live model."""
+    source = dlbridge.load(module, inputs=inputs).write(framework)
+    return source, frameworks.get(framework).load(source)
+
+
 class Double(nn.Sequential):
     def __init__(self, given, made) -> None:
         super().__init__(nn.Conv2d(given, made, 3, padding=1), nn.ReLU())
@@ -56,9 +62,7 @@ class UNet(nn.Module):
 def test_a_unet_pads_to_what_it_meets(framework):
     torch.manual_seed(0)
     module = UNet().eval()
-    model = dlbridge.load(module, inputs={"x": "float32[batch,3,h,w]"})
-    source = model.write(framework)
-    live = frameworks.get(framework).load(source)
+    source, live = written(module, framework, {"x": "float32[batch,3,h,w]"})
     for sizes in ((8, 12), (9, 7), (11, 16)):
         x = torch.randn(2, 3, *sizes)
         (made,) = frameworks.get(framework).run(live, {"x": x.numpy()}).values()
@@ -85,9 +89,7 @@ class Encoder(nn.Module):
 def test_an_encoder_of_torchs_reads_like_one(framework):
     torch.manual_seed(0)
     module = Encoder().eval()
-    model = dlbridge.load(module, inputs={"ids": "int64[batch,time]"})
-    source = model.write(framework)
-    live = frameworks.get(framework).load(source)
+    source, live = written(module, framework, {"ids": "int64[batch,time]"})
     ids = torch.tensor([[3, 4, 0, 0], [5, 1, 2, 0], [7, 8, 9, 1]])
     (made,) = frameworks.get(framework).run(live, {"ids": ids.numpy()}).values()
     np.testing.assert_allclose(made, module(ids).detach(), atol=1e-5)

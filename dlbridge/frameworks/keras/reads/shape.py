@@ -120,13 +120,13 @@ def squeeze(site: CallSite, x: Any) -> ir.Value:
     x, axis = site.tensor(x), site.source.axis
     if axis is None:
         axes = [i for i, s in enumerate(site.shape(x)) if s == 1]
-        _keep_free_axes(site, x)
+        _tell_of_free_axes(site, x)
     else:
         axes = site.axes(x, axis)
     return site.squeeze(x, *axes) if axes else x
 
 
-def _keep_free_axes(site: CallSite, x: ir.Value) -> None:
+def _tell_of_free_axes(site: CallSite, x: ir.Value) -> None:
     """Warn of each axis that ``squeeze`` takes away for some inputs alone, those in which its size is 1."""
     for size in site.shape(x):
         if not isinstance(size, int) and site.build.sizes.questions.require_more_than_one(str(size.value)):
