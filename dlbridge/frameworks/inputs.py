@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dlbridge.constraints import Expression
+from dlbridge.constraints import POLYNOMIAL, Expression
 from dlbridge.errors import SignatureError, suggest
 
 __all__ = [
     "DEFAULT_DTYPE",
-    "NO_SIZE",
     "InputText",
+    "arithmetic",
     "bounded",
     "by_parameter",
     "no_dtype",
@@ -25,7 +25,7 @@ __all__ = [
 DEFAULT_DTYPE = "float32"
 
 #: What is wrong with a text that is no size.
-NO_SIZE = "is no size: a number, a name, sums and products of these, or a name with its bounds (2<=n<=16)"
+_NO_SIZE = "is no size: a number, a name, sums and products of these, or a name with its bounds (2<=n<=16)"
 #: What a mistyped dtype may mean.
 _DTYPES = (
     *("float16", "bfloat16", "float32", "float64", "complex64", "complex128", "bool"),
@@ -79,7 +79,7 @@ def bounded(size: str, where: str) -> tuple[str, Expression | None]:
     try:
         bounds = Expression(size)
     except ValueError:
-        raise SignatureError(f"'{size}' {NO_SIZE}", where=where) from None
+        raise SignatureError(f"'{size}' {_NO_SIZE}", where=where) from None
     if len(bounds.names) != 1:
         raise SignatureError(f"'{size}' bounds no single name", where=where)
     return next(iter(bounds.names)), bounds
@@ -126,3 +126,15 @@ def parse_inputs(texts: Sequence[str]) -> dict[str, str]:
 def no_dtype(text: str, dtype: str | None, where: str | None) -> SignatureError:
     """The error of an input whose dtype does not exist."""
     return SignatureError(f"'{dtype}' is no dtype: '{text}'", where=where, hint=suggest(dtype or "", _DTYPES))
+
+
+def arithmetic(text: str, names: Mapping[str, Any]) -> Any:
+    """Evaluate ``2*batch + 1`` for the sizes of these names.
+
+    Raises:
+        SignatureError: When the text is no arithmetic on them.
+    """
+    try:
+        return Expression(text, POLYNOMIAL).value(names)
+    except ValueError:
+        raise SignatureError(f"'{text}' {_NO_SIZE}") from None

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, SerializerFunctionWrapHandler
 
-#: The functions that a framework computes formulas by: its module ``training_ops``, named and called as NumPy's are.
+#: What a framework computes formulas by: the functions of its module ``training.functions``, which are NumPy's by name.
 Ops = Any
 #: A tensor of a framework.
 Tensor = Any

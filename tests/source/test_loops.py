@@ -4,7 +4,7 @@ import pytest
 
 pytest.importorskip("keras")
 
-from dlbridge.frameworks.keras.layer_loops import layer_loops
+from dlbridge.frameworks.keras.printing.layer_loops import layer_loops
 from dlbridge.source.code import expression
 from dlbridge.source.module_loops import module_loops
 from dlbridge.source.statements import Assign, variables

@@ -23,7 +23,7 @@ import torch
 
 import dlbridge
 from dlbridge import frameworks
-from dlbridge.frameworks.pytorch.results import plain
+from dlbridge.frameworks.pytorch.export.results import plain
 from dlbridge.ops import traits
 from dlbridge.verification.compare import relative_error
 

@@ -96,13 +96,13 @@ def test_the_script_gives_the_numbers_of_a_training_here(what, framework, tmp_pa
 
 def test_keras_takes_every_optimizer_that_is_printed_for_it():
     keras = pytest.importorskip("keras")
-    from dlbridge.frameworks.keras import training_code
+    from dlbridge.frameworks.keras.training import code
 
-    for kind in training_code.OWN:
+    for kind in code.OWN:
         spec = TrainingSpec(loss={"op": "MeanSquaredError"}, optimizer={"kind": kind})
-        printed = training_code.optimizer_call(spec.optimizer)
+        printed = code.optimizer_call(spec.optimizer)
         keras.optimizers.get(eval(printed, {"keras": keras}))
-    assert "lamb" not in training_code.OWN  # Keras scales vectors too
+    assert "lamb" not in code.OWN  # Keras scales vectors too
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import keras
 
 from dlbridge import checkpoints
 from dlbridge.errors import FileError, WeightsError
-from dlbridge.frameworks.keras import archive
+from dlbridge.frameworks.keras.files import archive
 
 _ARRAYS = (".safetensors", ".npz")
 

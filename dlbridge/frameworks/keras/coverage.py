@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 import keras
 
 from dlbridge.frameworks import Coverage, Section
-from dlbridge.frameworks.keras import call_site, reads, writes
+from dlbridge.frameworks.keras import reads, writes
+from dlbridge.frameworks.keras.graph import call_site
 from dlbridge.frameworks.keras.rules import rules
 from dlbridge.frameworks.rule_modules import import_rules
 

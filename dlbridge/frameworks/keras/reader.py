@@ -26,13 +26,15 @@ from keras import tree
 from dlbridge import border
 from dlbridge.errors import DlbridgeError, DlbridgeWarning, SignatureError, UnsupportedOpError
 from dlbridge.frameworks.inputs import by_parameter, no_dtype, parse_input
-from dlbridge.frameworks.keras import ReadOptions, archive, compat, generation, guards, reads
-from dlbridge.frameworks.keras.building import IR_DTYPES, Builder
-from dlbridge.frameworks.keras.call_site import RefusalError
-from dlbridge.frameworks.keras.graph_reader import _GRAPH_CALLS, GraphReader, _graph
-from dlbridge.frameworks.keras.masks import mask_of
+from dlbridge.frameworks.keras import ReadOptions, compat, generation, reads
+from dlbridge.frameworks.keras.files import archive
+from dlbridge.frameworks.keras.graph.building import IR_DTYPES, Builder
+from dlbridge.frameworks.keras.graph.call_site import RefusalError
+from dlbridge.frameworks.keras.graph.graph_reader import _GRAPH_CALLS, GraphReader, _graph
+from dlbridge.frameworks.keras.graph.masks import mask_of
 from dlbridge.frameworks.keras.names import path_part, tensor_name
 from dlbridge.frameworks.keras.original import Original
+from dlbridge.frameworks.keras.tracing import guards
 from dlbridge.frameworks.rule_modules import import_rules
 from dlbridge.model import Model
 from dlbridge.ops import regularization, traits

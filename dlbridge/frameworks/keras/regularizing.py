@@ -9,7 +9,7 @@ import keras
 import onnx_ir as ir
 from keras import constraints, ops, regularizers
 
-from dlbridge.frameworks.keras import training_ops
+from dlbridge.frameworks.keras.training import functions
 from dlbridge.ops import regularization
 from dlbridge.ops.regularization import Limit, Penalty
 from dlbridge.source.regularized import Regularized
@@ -83,7 +83,7 @@ class _Penalty(regularizers.L1L2):
         self._regularized = regularized
 
     def __call__(self, x: Any) -> Any:
-        return self._regularized.added(ops.convert_to_tensor(x), training_ops)
+        return self._regularized.added(ops.convert_to_tensor(x), functions)
 
 
 class _Kept(keras.constraints.Constraint):
@@ -93,4 +93,4 @@ class _Kept(keras.constraints.Constraint):
         self._regularized = regularized
 
     def __call__(self, w: Any) -> Any:
-        return self._regularized.limited(ops.convert_to_tensor(w), training_ops)
+        return self._regularized.limited(ops.convert_to_tensor(w), functions)

@@ -9,10 +9,11 @@ import numpy as np
 from keras import ops
 
 from dlbridge.errors import TrainingError
-from dlbridge.frameworks.keras import WriteOptions, losses, training_ops
-from dlbridge.frameworks.keras.feeding import Feed
-from dlbridge.frameworks.keras.optimizers import Optimizer
+from dlbridge.frameworks.keras import WriteOptions
 from dlbridge.frameworks.keras.runner import float_type, load, trainable_variables, weights
+from dlbridge.frameworks.keras.training import functions, losses
+from dlbridge.frameworks.keras.training.feeding import Feed
+from dlbridge.frameworks.keras.training.optimizers import Optimizer
 from dlbridge.frameworks.keras.writer import write
 from dlbridge.model import Model
 from dlbridge.ops import traits
@@ -171,7 +172,7 @@ class _Fitted(keras.Model):
             None if loss.sample_weight is None else ops.cast(rest.pop(0), outputs[0].dtype) for loss in self.task.losses
         ]
         targets = [_target(t, outputs[i]) for t, i in zip(targets, self.task.outputs, strict=True)]
-        value = self.task.loss(outputs, targets, rows, training_ops, lambda loss: self.own[id(loss)])
+        value = self.task.loss(outputs, targets, rows, functions, lambda loss: self.own[id(loss)])
         for added in self.model.losses:
             value = value + ops.cast(added, value.dtype)
         self.totals.add(outputs, targets, value, part)
@@ -213,7 +214,7 @@ class _Totals(keras.metrics.Metric):
         """Add the numbers of a batch, of which this process may have a part: its share and its rows."""
         if part is not None:
             self.seen.assign_add(ops.stack([ops.cast(loss, "float64") * part[1], part[1]]))
-        for held, found in zip(self.sums, self.task.sums(outputs, targets, training_ops), strict=True):
+        for held, found in zip(self.sums, self.task.sums(outputs, targets, functions), strict=True):
             for name, total in held.items():
                 added = ops.reshape(found[name], total.shape)
                 if part is not None:  # of a batch whose rows are all with other processes, nothing counts

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from dlbridge.errors import TrainingError
-from dlbridge.frameworks.keras.losses import reads_behind
-from dlbridge.frameworks.keras.optimizers import OWN, own_class
-from dlbridge.frameworks.keras.script_images import NUMPY
-from dlbridge.frameworks.keras.training_code import optimizer_arguments, optimizer_call
+from dlbridge.frameworks.keras.training.code import optimizer_arguments, optimizer_call
+from dlbridge.frameworks.keras.training.images import NUMPY
+from dlbridge.frameworks.keras.training.losses import reads_behind
+from dlbridge.frameworks.keras.training.optimizers import OWN, own_class
 from dlbridge.source.code import literal_text as text
 from dlbridge.source.program import Source
 from dlbridge.source.script import TAKEN, check_loss, file, has_rows, parts, reading, variables

@@ -13,15 +13,18 @@ from typing import Any
 
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras import WriteOptions, automatic, helpers, writes
-from dlbridge.frameworks.keras.blocks import block_tree, free_shared
-from dlbridge.frameworks.keras.fusing import fuse
-from dlbridge.frameworks.keras.lists import lists_of_layers
-from dlbridge.frameworks.keras.merges import merging_layers
+from dlbridge.frameworks.keras import WriteOptions, helpers, writes
+from dlbridge.frameworks.keras.legalise.blocks import block_tree, free_shared
+from dlbridge.frameworks.keras.legalise.fusing import fuse
+from dlbridge.frameworks.keras.legalise.merges import merging_layers
+from dlbridge.frameworks.keras.legalise.operators import call_functions
+from dlbridge.frameworks.keras.legalise.recurrent_layers import recurrent_layers
+from dlbridge.frameworks.keras.legalise.scaled import taken_for_sparse
 from dlbridge.frameworks.keras.names import DefinitionNames, spelled
-from dlbridge.frameworks.keras.needs import Classes, nodes_of
-from dlbridge.frameworks.keras.operators import call_functions
-from dlbridge.frameworks.keras.printer import (
+from dlbridge.frameworks.keras.printing import automatic
+from dlbridge.frameworks.keras.printing.lists import lists_of_layers
+from dlbridge.frameworks.keras.printing.needs import Classes, nodes_of
+from dlbridge.frameworks.keras.printing.printer import (
     BUILD,
     SPEC,
     flat,
@@ -30,10 +33,8 @@ from dlbridge.frameworks.keras.printer import (
     sizes_of,
     stand_in,
 )
-from dlbridge.frameworks.keras.recurrent_layers import recurrent_layers
+from dlbridge.frameworks.keras.printing.weights import KerasWeights
 from dlbridge.frameworks.keras.rules import KERAS_DTYPES, rules
-from dlbridge.frameworks.keras.scaled import taken_for_sparse
-from dlbridge.frameworks.keras.weights import KerasWeights
 from dlbridge.frameworks.rule_modules import import_rules
 from dlbridge.model import Model
 from dlbridge.ops import traits

@@ -10,7 +10,7 @@ from flax import nnx
 
 from dlbridge.frameworks.nnx import helpers
 from dlbridge.frameworks.nnx.rules import RNGS, STATE, dtype_name, rules
-from dlbridge.frameworks.nnx.training_code import PRINTER
+from dlbridge.frameworks.nnx.training.code import PRINTER
 from dlbridge.frameworks.nnx.variables import as_arrays
 from dlbridge.source.arithmetic import Elements
 from dlbridge.source.code import Code, Literal, call, method

@@ -13,7 +13,7 @@ from flax import nnx
 from dlbridge import frameworks
 from dlbridge.errors import TrainingError
 from dlbridge.frameworks.nnx.runner import compiled, load, lookup, weights, wide
-from dlbridge.frameworks.nnx.training_ops import OPS
+from dlbridge.frameworks.nnx.training.functions import OPS
 from dlbridge.model import Model
 from dlbridge.source import trained
 from dlbridge.source.devices import device_number

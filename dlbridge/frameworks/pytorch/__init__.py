@@ -11,7 +11,7 @@ from typing import Any, Literal
 from dlbridge.decoding import Task
 from dlbridge.frameworks import ModularFramework, Trains, option
 from dlbridge.frameworks.options import EXAMPLE, CommonReadOptions, CommonWriteOptions, inputs_option
-from dlbridge.frameworks.pytorch.folders import is_pretrained
+from dlbridge.frameworks.pytorch.files.folders import is_pretrained
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-def
 
 from dlbridge import checkpoints
 from dlbridge.errors import DlbridgeWarning, FileError, WeightsError, first_line
-from dlbridge.frameworks.pytorch import archive as archive_file
+from dlbridge.frameworks.pytorch.files import archive as archive_file
 from dlbridge.limits import check_growth
 
 _PICKLES = (".pt", ".pth", ".bin", ".ckpt")

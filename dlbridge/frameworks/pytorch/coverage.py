@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import torch
 
 from dlbridge.frameworks import Coverage, Section
-from dlbridge.frameworks.pytorch import compat, reading, reads, writes
+from dlbridge.frameworks.pytorch import compat, reads, writes
+from dlbridge.frameworks.pytorch.graph import reading
 from dlbridge.frameworks.pytorch.rules import rules
 from dlbridge.frameworks.rule_modules import import_rules
 

@@ -11,7 +11,7 @@ from torch import nn
 from dlbridge.frameworks.pytorch import helpers
 from dlbridge.frameworks.pytorch.constants import constant
 from dlbridge.frameworks.pytorch.rules import STATE, TORCH_DTYPES, placed, rules
-from dlbridge.frameworks.pytorch.training_code import PRINTER
+from dlbridge.frameworks.pytorch.training.code import PRINTER
 from dlbridge.frameworks.pytorch.writes.linear import TRANSPOSE
 from dlbridge.ops import traits
 from dlbridge.source.arithmetic import Elements

@@ -19,30 +19,16 @@ from torch.export.graph_signature import InputKind, InputSpec, TensorArgument
 
 from dlbridge import border
 from dlbridge.errors import DlbridgeWarning, SignatureError, UnsupportedOpError
-from dlbridge.frameworks.pytorch import (
-    ReadOptions,
-    archive,
-    caches,
-    control,
-    exporting,
-    generation,
-    original,
-    pretrained,
-    pytree_names,
-    reads,
-    resizing,
-    scopes,
-    script,
-    state,
-    training_mode,
-    wrappers,
-)
-from dlbridge.frameworks.pytorch.author_names import author_names
-from dlbridge.frameworks.pytorch.calling import Calling
-from dlbridge.frameworks.pytorch.examples import with_example
-from dlbridge.frameworks.pytorch.program import Program
-from dlbridge.frameworks.pytorch.reading import Op
-from dlbridge.frameworks.pytorch.tensors import DTYPES, size_of, sizes_of, with_sizes
+from dlbridge.frameworks.pytorch import ReadOptions, generation, original, reads
+from dlbridge.frameworks.pytorch.export import caches, exporting, resizing, state, training_mode, wrappers
+from dlbridge.frameworks.pytorch.export.calling import Calling
+from dlbridge.frameworks.pytorch.export.examples import with_example
+from dlbridge.frameworks.pytorch.files import archive, pretrained, script
+from dlbridge.frameworks.pytorch.fx.tensors import DTYPES, size_of, sizes_of, with_sizes
+from dlbridge.frameworks.pytorch.graph import control, pytree_names, scopes
+from dlbridge.frameworks.pytorch.graph.author_names import author_names
+from dlbridge.frameworks.pytorch.graph.program import Program
+from dlbridge.frameworks.pytorch.graph.reading import Op
 from dlbridge.frameworks.rule_modules import import_rules
 from dlbridge.model import Model
 from dlbridge.ops import extension, traits

@@ -9,9 +9,10 @@ import torch
 
 from dlbridge.errors import DlbridgeError, WrittenModelError
 from dlbridge.frameworks import single_file
-from dlbridge.frameworks.pytorch import exporting, runner
+from dlbridge.frameworks.pytorch import runner
 from dlbridge.frameworks.pytorch.arrays import to_array
-from dlbridge.frameworks.pytorch.tensors import DTYPES
+from dlbridge.frameworks.pytorch.export import exporting
+from dlbridge.frameworks.pytorch.fx.tensors import DTYPES
 from dlbridge.ops import traits
 from dlbridge.source.program import Source
 

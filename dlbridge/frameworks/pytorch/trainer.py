@@ -10,10 +10,11 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from dlbridge.errors import TrainingError
-from dlbridge.frameworks.pytorch import WriteOptions, compat, losses, optimizers
-from dlbridge.frameworks.pytorch import training_ops as ops
+from dlbridge.frameworks.pytorch import WriteOptions, compat
 from dlbridge.frameworks.pytorch.arrays import to_array
 from dlbridge.frameworks.pytorch.runner import load, to_tensor, weights
+from dlbridge.frameworks.pytorch.training import functions as ops
+from dlbridge.frameworks.pytorch.training import losses, optimizers
 from dlbridge.frameworks.pytorch.writer import write
 from dlbridge.model import Model
 from dlbridge.source import trained

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from dlbridge.errors import TrainingError
-from dlbridge.frameworks.pytorch.optimizers import OWN
-from dlbridge.frameworks.pytorch.script_images import TORCH, changed
-from dlbridge.frameworks.pytorch.training_code import optimizer_call
+from dlbridge.frameworks.pytorch.training.code import optimizer_call
+from dlbridge.frameworks.pytorch.training.images import TORCH, changed
+from dlbridge.frameworks.pytorch.training.optimizers import OWN
 from dlbridge.source.code import literal_text as text
 from dlbridge.source.program import Source
 from dlbridge.source.script import TAKEN, check_loss, file, has_rows, reading, variables

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dlbridge.errors import UnsupportedOpError
 from dlbridge.frameworks.pytorch import WriteOptions, writes
 from dlbridge.frameworks.pytorch.dialect import PyTorchDialect
-from dlbridge.frameworks.pytorch.pooled_axes import pooled_axes
-from dlbridge.frameworks.pytorch.recurrent_layers import recurrent_layers
-from dlbridge.frameworks.pytorch.stacks import join_stacks
-from dlbridge.frameworks.pytorch.weight_norms import weight_norms
+from dlbridge.frameworks.pytorch.legalise.pooled_axes import pooled_axes
+from dlbridge.frameworks.pytorch.legalise.recurrent_layers import recurrent_layers
+from dlbridge.frameworks.pytorch.legalise.stacks import join_stacks
+from dlbridge.frameworks.pytorch.legalise.weight_norms import weight_norms
 from dlbridge.frameworks.rule_modules import import_rules
 from dlbridge.model import Model
 from dlbridge.ops import traits

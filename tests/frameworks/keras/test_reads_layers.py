@@ -278,8 +278,8 @@ def test_bicubic_interpolation_that_tensorflow_rounds_is_told(size, tells):
 
 def test_every_layer_of_keras_is_read_opened_or_refused_by_name():
     """No public layer is unknown to the reader: it has a rule, is closed with a reason, or is opened by its code."""
-    from dlbridge.frameworks.keras.call_site import LAYERS
-    from dlbridge.frameworks.keras.layer_code import _CLOSED
+    from dlbridge.frameworks.keras.graph.call_site import LAYERS
+    from dlbridge.frameworks.keras.tracing.layer_code import _CLOSED
 
     opened = {
         *("Add", "AdditiveAttention", "Attention", "Masking", "SpectralNormalization", "UnitNormalization"),

@@ -9,8 +9,8 @@ from keras import ops
 
 from dlbridge import frameworks
 from dlbridge.errors import DlbridgeWarning, UnsupportedOpError
-from dlbridge.frameworks.keras.building import Builder
-from dlbridge.frameworks.keras.size_questions import UnknownSizeError
+from dlbridge.frameworks.keras.graph.building import Builder
+from dlbridge.frameworks.keras.tracing.size_questions import UnknownSizeError
 from dlbridge.ops import traits
 from dlbridge.passes.sizes import Size
 from tests.helpers.keras_reading import error

@@ -11,7 +11,8 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 import dlbridge
-from dlbridge.frameworks.keras import automatic, compat
+from dlbridge.frameworks.keras import compat
+from dlbridge.frameworks.keras.printing import automatic
 
 
 class Named(nn.Module):

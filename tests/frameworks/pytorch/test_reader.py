@@ -9,7 +9,9 @@ import torch
 from torch import nn
 
 import dlbridge
-from dlbridge.frameworks.pytorch import decompose, reading, reads
+from dlbridge.frameworks.pytorch import reads
+from dlbridge.frameworks.pytorch.fx import decompose
+from dlbridge.frameworks.pytorch.graph import reading
 from dlbridge.frameworks.rule_modules import import_rules
 
 

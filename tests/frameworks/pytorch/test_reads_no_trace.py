@@ -13,7 +13,7 @@ from torch import nn
 
 import dlbridge
 from dlbridge.errors import DlbridgeError
-from dlbridge.frameworks.pytorch.own_copy import own_copy
+from dlbridge.frameworks.pytorch.export.own_copy import own_copy
 
 
 class Net(nn.Module):

@@ -10,7 +10,7 @@ import torch
 
 import dlbridge
 from dlbridge.errors import DlbridgeError, DlbridgeWarning, FileError, MissingExtraError, WeightsError
-from dlbridge.frameworks.pytorch import pretrained
+from dlbridge.frameworks.pytorch.files import pretrained
 from tests.sweeps import torchvision_cpu  # noqa: F401  (before torchvision, which transformers imports)
 
 transformers = pytest.importorskip("transformers")

@@ -14,7 +14,7 @@ from torch import nn
 import dlbridge
 from dlbridge import frameworks
 from dlbridge.cli import cli
-from dlbridge.frameworks.pytorch.results import plain
+from dlbridge.frameworks.pytorch.export.results import plain
 
 
 class GrowingLayer:

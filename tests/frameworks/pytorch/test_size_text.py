@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch.utils._sympy.functions import FloorDiv, Max, Min, Mod
 
 from dlbridge.constraints import Expression
-from dlbridge.frameworks.pytorch.size_text import words
+from dlbridge.frameworks.pytorch.fx.size_text import words
 
 SYMBOLS = sympy.symbols("a b c", integer=True, positive=True)
 LEAVES = st.one_of(st.sampled_from(SYMBOLS), st.integers(1, 9).map(sympy.Integer))

@@ -11,7 +11,7 @@ from torch import nn
 
 import dlbridge
 from dlbridge.errors import DlbridgeWarning
-from dlbridge.frameworks.pytorch.state import kept
+from dlbridge.frameworks.pytorch.export.state import kept
 
 
 class Cache:

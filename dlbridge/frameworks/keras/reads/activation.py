@@ -7,7 +7,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras.call_site import CallSite, elementwise, layer, operation
+from dlbridge.frameworks.keras.graph.call_site import CallSite, elementwise, layer, operation
 from dlbridge.ops import formulas
 
 #: Operation -> the standard's op with the same formula and no attribute.

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras.call_site import CallSite, elementwise, operation
+from dlbridge.frameworks.keras.graph.call_site import CallSite, elementwise, operation
 from dlbridge.frameworks.keras.reads.biases import add
 from dlbridge.ops import formulas
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras.call_site import CallSite, layer
-from dlbridge.frameworks.keras.masks import mask_of, set_mask
+from dlbridge.frameworks.keras.graph.call_site import CallSite, layer
+from dlbridge.frameworks.keras.graph.masks import mask_of, set_mask
 from dlbridge.ops.extension import DOMAIN
 
 _ARGUMENTS = ("query", "value", "key", "query_mask", "value_mask", "key_mask", "attention_mask")

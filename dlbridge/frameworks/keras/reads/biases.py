@@ -10,7 +10,7 @@ from __future__ import annotations
 import keras
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras.call_site import CallSite
+from dlbridge.frameworks.keras.graph.call_site import CallSite
 
 
 def bias_axis(x: ir.Value, sizes: tuple[int | None, ...]) -> int | None:

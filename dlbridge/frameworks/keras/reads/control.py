@@ -9,8 +9,8 @@ import numpy as np
 import onnx_ir as ir
 from keras import tree
 
-from dlbridge.frameworks.keras.bodies import branch, loop, scan
-from dlbridge.frameworks.keras.call_site import CallSite, operation
+from dlbridge.frameworks.keras.graph.bodies import branch, loop, scan
+from dlbridge.frameworks.keras.graph.call_site import CallSite, operation
 
 
 def _values(site: CallSite, nest: Any) -> list[ir.Value]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras.call_site import CallSite, layer
+from dlbridge.frameworks.keras.graph.call_site import CallSite, layer
 from dlbridge.frameworks.keras.reads.biases import add, bias_axis
 
 

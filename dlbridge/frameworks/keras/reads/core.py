@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from dlbridge.frameworks.keras.call_site import CallSite, layer
+from dlbridge.frameworks.keras.graph.call_site import CallSite, layer
 from dlbridge.ops.extension import DOMAIN
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras.call_site import CallSite, elementwise, operation
+from dlbridge.frameworks.keras.graph.call_site import CallSite, elementwise, operation
 from dlbridge.ops import formulas
 from dlbridge.ops.extension import DOMAIN
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras.call_site import CallSite, operation
+from dlbridge.frameworks.keras.graph.call_site import CallSite, operation
 from dlbridge.frameworks.keras.reads.convolution import window
 from dlbridge.frameworks.keras.reads.image import of_batch
 from dlbridge.frameworks.keras.reads.reshaping import pad

@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dlbridge.errors import DlbridgeWarning
-from dlbridge.frameworks.keras.call_site import END, CallSite, operation
+from dlbridge.frameworks.keras.graph.call_site import END, CallSite, operation
 from dlbridge.frameworks.keras.reads.convolution import many, window
 from dlbridge.frameworks.keras.reads.reshaping import pad
 

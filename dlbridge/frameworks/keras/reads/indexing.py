@@ -8,8 +8,8 @@ import keras
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras.building import IR_DTYPES
-from dlbridge.frameworks.keras.call_site import END, CallSite, operation, slice_ends
+from dlbridge.frameworks.keras.graph.building import IR_DTYPES
+from dlbridge.frameworks.keras.graph.call_site import END, CallSite, operation, slice_ends
 from dlbridge.frameworks.keras.reads.shape import sizes_of
 from dlbridge.passes.sizes import Size
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras.building import TYPE_NAMES
-from dlbridge.frameworks.keras.call_site import CallSite, layer
+from dlbridge.frameworks.keras.graph.building import TYPE_NAMES
+from dlbridge.frameworks.keras.graph.call_site import CallSite, layer
 from dlbridge.frameworks.keras.reads.preprocessing import encode
 from dlbridge.ops.strings import ML
 

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras.call_site import CallSite, operation
+from dlbridge.frameworks.keras.graph.call_site import CallSite, operation
 from dlbridge.frameworks.keras.reads.reduction import reduce
 from dlbridge.ops.keys import is_op
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras.call_site import CallSite, operation
+from dlbridge.frameworks.keras.graph.call_site import CallSite, operation
 from dlbridge.frameworks.keras.reads.convolution import many, transposed_window, window
 from dlbridge.frameworks.keras.reads.linalg import norm_of
 from dlbridge.frameworks.keras.reads.pooling import adaptive_pool

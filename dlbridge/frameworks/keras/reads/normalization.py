@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras.call_site import CallSite, layer
+from dlbridge.frameworks.keras.graph.call_site import CallSite, layer
 from dlbridge.ops import traits
 
 

@@ -9,8 +9,8 @@ import keras
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras.building import IR_DTYPES
-from dlbridge.frameworks.keras.call_site import CallSite, operation
+from dlbridge.frameworks.keras.graph.building import IR_DTYPES
+from dlbridge.frameworks.keras.graph.call_site import CallSite, operation
 
 # --- functions of numbers --------------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dlbridge.frameworks.keras.call_site import CallSite, layer
+from dlbridge.frameworks.keras.graph.call_site import CallSite, layer
 
 
 @layer("GlobalAveragePooling1D", masks=True)

@@ -10,8 +10,8 @@ import keras
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras.building import IR_DTYPES
-from dlbridge.frameworks.keras.call_site import CallSite, layer
+from dlbridge.frameworks.keras.graph.building import IR_DTYPES
+from dlbridge.frameworks.keras.graph.call_site import CallSite, layer
 from dlbridge.frameworks.keras.reads.image import resize_as, resize_to
 from dlbridge.frameworks.keras.reads.indexing import one_hot_of
 from dlbridge.ops.extension import AUGMENTATIONS, DOMAIN

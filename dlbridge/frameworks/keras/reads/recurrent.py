@@ -9,9 +9,9 @@ import keras
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras import masks
-from dlbridge.frameworks.keras.building import IR_DTYPES
-from dlbridge.frameworks.keras.call_site import CallSite, layer
+from dlbridge.frameworks.keras.graph import masks
+from dlbridge.frameworks.keras.graph.building import IR_DTYPES
+from dlbridge.frameworks.keras.graph.call_site import CallSite, layer
 from dlbridge.frameworks.keras.reads.stepping import step_through
 from dlbridge.frameworks.keras.rules import RECURRENT_ACTIVATIONS
 from dlbridge.ops.extension import DOMAIN

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras.call_site import CallSite, operation
+from dlbridge.frameworks.keras.graph.call_site import CallSite, operation
 from dlbridge.frameworks.keras.reads.arithmetic import close
 
 _REDUCTIONS = {"Sum": "ReduceSum", "Mean": "ReduceMean", "Max": "ReduceMax", "Min": "ReduceMin", "Prod": "ReduceProd"}

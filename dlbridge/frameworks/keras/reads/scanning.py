@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from keras import ops, tree
 
-from dlbridge.frameworks.keras.call_site import CallSite, operation
+from dlbridge.frameworks.keras.graph.call_site import CallSite, operation
 
 
 @operation("AssociativeScan")

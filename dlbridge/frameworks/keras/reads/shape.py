@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dlbridge.errors import warn_of_squeeze
-from dlbridge.frameworks.keras.call_site import END, FRONT, CallSite, operation
+from dlbridge.frameworks.keras.graph.call_site import END, FRONT, CallSite, operation
 from dlbridge.frameworks.keras.reads.reshaping import pad as pad_axes
 from dlbridge.passes.sizes import Size
 

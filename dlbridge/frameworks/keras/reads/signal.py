@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras.call_site import CallSite, layer, operation
+from dlbridge.frameworks.keras.graph.call_site import CallSite, layer, operation
 from dlbridge.frameworks.keras.reads.reshaping import pad
 
 Pair = tuple[ir.Value, ir.Value]

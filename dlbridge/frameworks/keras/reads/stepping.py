@@ -9,8 +9,8 @@ import keras
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras.bodies import scan
-from dlbridge.frameworks.keras.call_site import CallSite
+from dlbridge.frameworks.keras.graph.bodies import scan
+from dlbridge.frameworks.keras.graph.call_site import CallSite
 
 #: Sequences that are longer or of unknown length become loops, unless the layer has ``unroll=True``.
 _MOST_STEPS = 4

@@ -16,7 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dlbridge.frameworks.keras import compat
-from dlbridge.frameworks.keras.call_site import CallSite, layer
+from dlbridge.frameworks.keras.graph.call_site import CallSite, layer
 from dlbridge.frameworks.keras.reads.lookup import check_strings, depth_of, encoded, index_of_string, weighted
 from dlbridge.ops.strings import ML
 

@@ -11,8 +11,8 @@ import keras
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras.call_site import CallSite, operation
 from dlbridge.frameworks.keras.compat import backend
+from dlbridge.frameworks.keras.graph.call_site import CallSite, operation
 from dlbridge.frameworks.keras.reads.linalg import cross_product
 
 _FLOAT, _DOUBLE, _LONG = ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.INT64

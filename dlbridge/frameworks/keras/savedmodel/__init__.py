@@ -31,7 +31,7 @@ class SavedModel(KerasForm):
         return (path / "saved_model.pb").is_file()
 
     def read_model(self, source: Any, options: Any) -> Any:
-        return KERAS.part("tensorflow_files").read_saved_model(Path(source), options)
+        return KERAS.part("files.tensorflow_files").read_saved_model(Path(source), options)
 
     def save(
         self, source: Any, target: Path, *, certificate: Mapping[str, Any] | None = None, force: bool = False

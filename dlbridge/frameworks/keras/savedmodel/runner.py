@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from dlbridge.files import writing
-from dlbridge.frameworks.keras import saved_models
+from dlbridge.frameworks.keras.files import saved_models
 from dlbridge.source.program import Source
 
 

@@ -28,7 +28,7 @@ class TFLite(KerasForm):
     file_suffixes = (".tflite",)
 
     def read_model(self, source: Any, options: Any) -> Any:
-        return KERAS.part("tensorflow_files").read_lite(Path(source), options)
+        return KERAS.part("files.tensorflow_files").read_lite(Path(source), options)
 
 
 FRAMEWORK = TFLite()

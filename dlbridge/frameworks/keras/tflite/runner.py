@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from dlbridge.errors import DlbridgeError, MissingKernelError, WrittenModelError, first_line
-from dlbridge.frameworks.keras import saved_models
+from dlbridge.frameworks.keras.files import saved_models
 from dlbridge.source.program import Source
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dlbridge.frameworks.keras.merges import LAYERS
+from dlbridge.frameworks.keras.legalise.merges import LAYERS
 from dlbridge.frameworks.keras.rules import FORM, rules
 from dlbridge.source.code import call
 from dlbridge.source.definitions import LAYER

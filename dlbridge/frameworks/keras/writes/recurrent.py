@@ -6,7 +6,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras.recurrent_layers import MASK, activation_names
+from dlbridge.frameworks.keras.legalise.recurrent_layers import MASK, activation_names
 from dlbridge.frameworks.keras.rules import FORM, keras_dtype, kinds_of, rules
 from dlbridge.source.code import Code, Raw, call, code
 from dlbridge.source.definitions import LAYER

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.pytorch.reading import Op, reads
-from dlbridge.frameworks.pytorch.tensors import rank, sizes
+from dlbridge.frameworks.pytorch.fx.tensors import rank, sizes
+from dlbridge.frameworks.pytorch.graph.reading import Op, reads
 from dlbridge.ops import formulas
 
 #: ATen op -> the standard's op of the same meaning, without arguments.

@@ -7,8 +7,8 @@ from typing import Any
 
 import onnx_ir as ir
 
-from dlbridge.frameworks.pytorch.reading import Op, reads
-from dlbridge.frameworks.pytorch.tensors import numel, rank, sizes
+from dlbridge.frameworks.pytorch.fx.tensors import numel, rank, sizes
+from dlbridge.frameworks.pytorch.graph.reading import Op, reads
 
 
 @reads("aten.scaled_dot_product_attention")

@@ -6,11 +6,10 @@ from typing import Any
 
 import onnx_ir as ir
 
-from dlbridge.frameworks.pytorch.reading import RULES, Op, reads, reads_complex
-from dlbridge.frameworks.pytorch.tensors import is_float, sizes, with_sizes
+from dlbridge.frameworks.pytorch.fx.tensors import is_float, sizes, with_sizes
+from dlbridge.frameworks.pytorch.graph.complex_pairs import is_complex, joined, parts
+from dlbridge.frameworks.pytorch.graph.reading import RULES, Op, reads, reads_complex
 from dlbridge.ops.formulas import atan2
-
-Pair = tuple[ir.Value, ir.Value]
 
 #: Ops that only rearrange elements, and are applied to the real and the imaginary part.
 _MOVING = (
@@ -19,30 +18,6 @@ _MOVING = (
     *("index", "split", "split_with_sizes", "chunk", "unbind", "cat", "stack", "alias", "clone", "contiguous"),
     *("detach", "lift_fresh_copy", "neg", "sum", "mean", "cumsum"),
 )
-
-
-def is_complex(x: Any) -> bool:
-    return isinstance(x, ir.Value) and bool(x.meta.get("complex"))
-
-
-def parts(op: Op, x: Any) -> Pair:
-    """(real, imaginary) of a tensor or a number; the imaginary part of what is real is 0."""
-    if not isinstance(x, ir.Value):
-        x = complex(x)
-        return op.constant(x.real, op.dtype), op.constant(x.imag, op.dtype)
-    if not is_complex(x):
-        return op.cast(x), op.number(0, op.dtype)
-    if "parts" not in x.meta:
-        x.meta["parts"] = [op("Gather", x, i, axis=-1) for i in (0, 1)]
-    real, imaginary = (with_sizes(p, sizes(x)) for p in x.meta["parts"])
-    return real, imaginary
-
-
-def joined(op: Op, real: ir.Value, imaginary: ir.Value) -> ir.Value:
-    """Stack the real and imaginary parts to a complex tensor, and keep them for later use."""
-    made = op("Concat", *(op("Unsqueeze", p, [-1]) for p in (real, imaginary)), axis=-1)
-    made.meta["parts"] = (real, imaginary)
-    return made
 
 
 @reads_complex("aten.view_as_complex", "aten.view_as_real", "aten.resolve_conj", "aten.resolve_neg")

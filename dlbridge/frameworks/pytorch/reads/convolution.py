@@ -9,8 +9,8 @@ import numpy as np
 import onnx_ir as ir
 import sympy
 
-from dlbridge.frameworks.pytorch.reading import Op, reads
-from dlbridge.frameworks.pytorch.tensors import quotient, rank, sizes, with_sizes
+from dlbridge.frameworks.pytorch.fx.tensors import quotient, rank, sizes, with_sizes
+from dlbridge.frameworks.pytorch.graph.reading import Op, reads
 
 
 def each(value: Any, count: int) -> list[int]:

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 import sympy
 
-from dlbridge.frameworks.pytorch.reading import Op, reads
+from dlbridge.frameworks.pytorch.graph.reading import Op, reads
 
 
 def filled(op: Op, value: Any) -> ir.Value:

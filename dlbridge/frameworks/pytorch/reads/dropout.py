@@ -6,8 +6,8 @@ from typing import Any
 
 import onnx_ir as ir
 
-from dlbridge.frameworks.pytorch.reading import WHOLE_MODULE, Op, reads
-from dlbridge.frameworks.pytorch.tensors import is_float, rank
+from dlbridge.frameworks.pytorch.fx.tensors import is_float, rank
+from dlbridge.frameworks.pytorch.graph.reading import WHOLE_MODULE, Op, reads
 
 #: As with ``F.dropout(x)``, whose ``training`` is True unless it is given.
 ALWAYS_ON = "dropout that is on at inference: give it training=self.training, and export in eval mode"
@@ -46,7 +46,7 @@ def dropout_variant(op: Op, x: ir.Value, p: float, train: bool) -> ir.Value:
 
 @reads("dlbridge.training_only")
 def training_only(op: Op, x: ir.Value, kind: str, amount: float, axes: list[int]) -> ir.Value:
-    """A drop path or noise module as an op of the domain ``dlbridge`` (see ``frameworks/pytorch/training_only.py``)."""
+    """A drop path or noise module as an op of the domain ``dlbridge`` (see ``export/training_only.py``)."""
     if _does_nothing(op, x):
         return x
     amounts = {"stddev" if kind == "GaussianNoise" else "ratio": float(amount)}

@@ -7,9 +7,9 @@ from typing import Any
 
 import onnx_ir as ir
 
-from dlbridge.frameworks.pytorch.reading import Op, reads
+from dlbridge.frameworks.pytorch.fx.tensors import is_float
+from dlbridge.frameworks.pytorch.graph.reading import Op, reads
 from dlbridge.frameworks.pytorch.reads import integers
-from dlbridge.frameworks.pytorch.tensors import is_float
 from dlbridge.ops import formulas
 
 #: ATen op -> the standard's op on one tensor; integers are computed in the result's dtype.

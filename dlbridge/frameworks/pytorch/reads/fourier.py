@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.pytorch.reading import Op, reads_complex
-from dlbridge.frameworks.pytorch.reads.complex import is_complex, joined
-from dlbridge.frameworks.pytorch.tensors import numel, quotient, rank, sizes, with_sizes
+from dlbridge.frameworks.pytorch.fx.tensors import numel, quotient, rank, sizes, with_sizes
+from dlbridge.frameworks.pytorch.graph.complex_pairs import is_complex, joined
+from dlbridge.frameworks.pytorch.graph.reading import Op, reads_complex
 
 #: Normalization of a forward transform; of an inverse one "forward" and "backward" change places.
 _NORMS = {None: 0, "backward": 0, "ortho": 1, "forward": 2}

@@ -9,10 +9,7 @@ import numpy as np
 import onnx_ir as ir
 import sympy
 
-from dlbridge.frameworks.pytorch.reading import Op, reads
-from dlbridge.frameworks.pytorch.reads.logic import common_dtype
-from dlbridge.frameworks.pytorch.reads.reduction import neutral
-from dlbridge.frameworks.pytorch.tensors import (
+from dlbridge.frameworks.pytorch.fx.tensors import (
     common_sizes,
     is_float,
     rank,
@@ -21,7 +18,10 @@ from dlbridge.frameworks.pytorch.tensors import (
     to_front,
     with_sizes,
 )
-from dlbridge.frameworks.pytorch.views import scatter_to_view, slice_scatter
+from dlbridge.frameworks.pytorch.graph.reading import Op, reads
+from dlbridge.frameworks.pytorch.graph.views import scatter_to_view, slice_scatter
+from dlbridge.frameworks.pytorch.reads.logic import common_dtype
+from dlbridge.frameworks.pytorch.reads.reduction import neutral
 from dlbridge.ops import traits
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.pytorch.control import repeat
-from dlbridge.frameworks.pytorch.reading import Op, reads
+from dlbridge.frameworks.pytorch.graph.control import repeat
+from dlbridge.frameworks.pytorch.graph.reading import Op, reads
 
 #: Tensor exponents of types as narrow as this are taken bit by bit: onnxruntime computes Pow of integers in floats.
 _NARROW = 16

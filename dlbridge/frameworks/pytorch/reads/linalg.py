@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.pytorch.control import repeat
-from dlbridge.frameworks.pytorch.reading import Op, reads
-from dlbridge.frameworks.pytorch.tensors import rank, sizes, with_sizes
+from dlbridge.frameworks.pytorch.fx.tensors import rank, sizes, with_sizes
+from dlbridge.frameworks.pytorch.graph.control import repeat
+from dlbridge.frameworks.pytorch.graph.reading import Op, reads
 
 
 def _eliminated(op: Op, matrix: ir.Value) -> list[ir.Value]:

@@ -7,8 +7,8 @@ from typing import Any
 import onnx_ir as ir
 import torch
 
-from dlbridge.frameworks.pytorch.reading import Op, reads
-from dlbridge.frameworks.pytorch.tensors import DTYPES, is_float, onnx_dtype
+from dlbridge.frameworks.pytorch.fx.tensors import DTYPES, is_float, onnx_dtype
+from dlbridge.frameworks.pytorch.graph.reading import Op, reads
 from dlbridge.ops import formulas
 
 _COMPARE = {

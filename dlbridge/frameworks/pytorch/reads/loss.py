@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from dlbridge.frameworks.pytorch.control import scan
-from dlbridge.frameworks.pytorch.reading import Op, reads
-from dlbridge.frameworks.pytorch.tensors import sizes, with_sizes
+from dlbridge.frameworks.pytorch.fx.tensors import sizes, with_sizes
+from dlbridge.frameworks.pytorch.graph.control import scan
+from dlbridge.frameworks.pytorch.graph.reading import Op, reads
 
 #: A finite logarithm for a probability of 0; and the bound that only losses made of it exceed.
 _NEVER, _IMPOSSIBLE = -1e30, 1e29

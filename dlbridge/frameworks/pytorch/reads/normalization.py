@@ -8,9 +8,9 @@ import numpy as np
 import onnx_ir as ir
 import torch
 
-from dlbridge.frameworks.pytorch.reading import Op, reads
+from dlbridge.frameworks.pytorch.fx.tensors import rank, sizes, with_sizes
+from dlbridge.frameworks.pytorch.graph.reading import Op, reads
 from dlbridge.frameworks.pytorch.reads.reduction import axes_of
-from dlbridge.frameworks.pytorch.tensors import rank, sizes, with_sizes
 from dlbridge.ops import traits
 
 

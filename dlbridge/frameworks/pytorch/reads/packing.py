@@ -10,8 +10,8 @@ from typing import Any
 
 import onnx_ir as ir
 
-from dlbridge.frameworks.pytorch.reading import Op, reads
-from dlbridge.frameworks.pytorch.tensors import Size, sizes, with_sizes
+from dlbridge.frameworks.pytorch.fx.tensors import Size, sizes, with_sizes
+from dlbridge.frameworks.pytorch.graph.reading import Op, reads
 
 #: Key of ``value.meta`` of a packed tensor: the padded one, time first, and the lengths.
 PADDED = "pytorch.padded"

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.pytorch.reading import Op, reads
+from dlbridge.frameworks.pytorch.fx.tensors import Size, is_float, numel, quotient, rank, sizes, with_sizes
+from dlbridge.frameworks.pytorch.graph.reading import Op, reads
 from dlbridge.frameworks.pytorch.reads.convolution import batched, each
-from dlbridge.frameworks.pytorch.tensors import Size, is_float, numel, quotient, rank, sizes, with_sizes
 
 
 def _count(op: Op) -> int:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.pytorch.reading import Op, reads
-from dlbridge.frameworks.pytorch.tensors import rank, sizes
+from dlbridge.frameworks.pytorch.fx.tensors import rank, sizes
+from dlbridge.frameworks.pytorch.graph.reading import Op, reads
 
 
 def _tensors(op: Op, x: ir.Value, scale: Any, zero_point: Any, axis: int | None) -> list[ir.Value]:

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.pytorch.control import scan
-from dlbridge.frameworks.pytorch.reading import LAYER_NAME, Op, reads
+from dlbridge.frameworks.pytorch.fx.tensors import sizes, with_sizes
+from dlbridge.frameworks.pytorch.graph.control import scan
+from dlbridge.frameworks.pytorch.graph.reading import LAYER_NAME, Op, reads
 from dlbridge.frameworks.pytorch.reads import packing
 from dlbridge.frameworks.pytorch.reads.dropout import ALWAYS_ON
-from dlbridge.frameworks.pytorch.tensors import sizes, with_sizes
 from dlbridge.ops import traits
 
 #: Index in PyTorch's weights of each of ONNX' gates: LSTM i f g o -> i o f c, GRU r z n -> z r h.

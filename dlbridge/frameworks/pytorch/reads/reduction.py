@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.pytorch.control import scan
-from dlbridge.frameworks.pytorch.reading import Op, reads
-from dlbridge.frameworks.pytorch.tensors import is_float, numel, rank, sizes, to_front, with_sizes
+from dlbridge.frameworks.pytorch.fx.tensors import is_float, numel, rank, sizes, to_front, with_sizes
+from dlbridge.frameworks.pytorch.graph.control import scan
+from dlbridge.frameworks.pytorch.graph.reading import Op, reads
 from dlbridge.ops import formulas
 
 

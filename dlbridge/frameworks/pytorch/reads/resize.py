@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.pytorch.reading import Op, reads
-from dlbridge.frameworks.pytorch.tensors import sizes
+from dlbridge.frameworks.pytorch.fx.tensors import sizes
+from dlbridge.frameworks.pytorch.graph.reading import Op, reads
 
 
 def _resize(

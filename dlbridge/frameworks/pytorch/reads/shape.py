@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.pytorch.reading import Op, reads
-from dlbridge.frameworks.pytorch.tensors import numel, rank, size_of, sizes, sizes_of, with_sizes
+from dlbridge.frameworks.pytorch.fx.tensors import numel, rank, size_of, sizes, sizes_of, with_sizes
+from dlbridge.frameworks.pytorch.graph.reading import Op, reads
 
 #: An end of a slice at or beyond this means 'to the end'.
 _FAR = 2**62

@@ -6,9 +6,9 @@ from typing import Any
 
 import onnx_ir as ir
 
-from dlbridge.frameworks.pytorch.control import repeat
-from dlbridge.frameworks.pytorch.reading import Op, reads
-from dlbridge.frameworks.pytorch.tensors import rank
+from dlbridge.frameworks.pytorch.fx.tensors import rank
+from dlbridge.frameworks.pytorch.graph.control import repeat
+from dlbridge.frameworks.pytorch.graph.reading import Op, reads
 
 #: ATen op -> op of the ``dlbridge`` domain.
 _FUNCTIONS = {

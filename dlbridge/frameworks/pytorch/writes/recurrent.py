@@ -9,7 +9,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from dlbridge.frameworks.pytorch.recurrent_layers import WEIGHTS, nonlinearity
+from dlbridge.frameworks.pytorch.legalise.recurrent_layers import WEIGHTS, nonlinearity
 from dlbridge.frameworks.pytorch.rules import FORM, rules
 from dlbridge.ops import traits
 from dlbridge.source.code import Code, Literal, call, code

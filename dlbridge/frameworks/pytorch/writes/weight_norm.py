@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from dlbridge.frameworks.pytorch.legalise.weight_norms import LENGTHS, PARTS, WEIGHT
 from dlbridge.frameworks.pytorch.rules import FORM, rules
-from dlbridge.frameworks.pytorch.weight_norms import LENGTHS, PARTS, WEIGHT
 from dlbridge.frameworks.pytorch.writes.convolution import conv, conv_transpose
 from dlbridge.frameworks.pytorch.writes.linear import linear
 from dlbridge.source.code import Default, Raw, call

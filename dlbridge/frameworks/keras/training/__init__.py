@@ -1,0 +1,1 @@
+"""Losses, optimizers and ``fit`` of Keras, to run and to print."""

@@ -1,0 +1,1 @@
+"""Training in Flax NNX, to run and to print."""

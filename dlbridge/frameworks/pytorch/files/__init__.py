@@ -1,0 +1,1 @@
+"""What is on disk, checked before torch sees it: ``.pt2``, folders of transformers, TorchScript."""

@@ -1,0 +1,409 @@
+"""Reads the graph of an exported program: applies a reading rule to each fx node, which makes ``ir`` nodes."""
+
+from __future__ import annotations
+
+import itertools
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import sympy
+import torch
+
+from dlbridge.errors import UnsupportedOpError
+from dlbridge.frameworks.pytorch import compat
+from dlbridge.frameworks.pytorch.arrays import to_array
+from dlbridge.frameworks.pytorch.compat import HigherOrderOperator, OpOverload, pytree
+from dlbridge.frameworks.pytorch.export.author_frames import parameters
+from dlbridge.frameworks.pytorch.export.training_mode import TrainingMode
+from dlbridge.frameworks.pytorch.fx import decompose
+from dlbridge.frameworks.pytorch.fx.schema import (
+    base_of,
+    is_complex,
+    is_number_along_axis,
+    is_size,
+    modules_around,
+    mutates,
+    needed,
+    nothing,
+    plain_name,
+    reads_tensor,
+    repeats_around,
+    sizes_in,
+    source_line,
+)
+from dlbridge.frameworks.pytorch.fx.tensors import DTYPES, rank, size_of, sizes_of, with_sizes
+from dlbridge.frameworks.pytorch.graph import control, symbols
+from dlbridge.frameworks.pytorch.graph.author_names import Said
+from dlbridge.frameworks.pytorch.graph.bindings import Binding, Bindings
+from dlbridge.frameworks.pytorch.graph.computed import Computed
+from dlbridge.frameworks.pytorch.graph.reading import COMPLEX_RULES, Op, rule_of
+from dlbridge.frameworks.pytorch.graph.scopes import Frame, dotted
+from dlbridge.ops import stand_ins, traits
+from dlbridge.ops.formulas import arithmetic_of
+
+#: Arguments that say where and how a tensor lies in memory.
+_PLACE = frozenset({"device", "layout", "pin_memory", "memory_format", "non_blocking", "generator"})
+#: Higher-order ops that run a graph as it stands -> position of the graph among the arguments.
+_INLINED = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4, "tag_activation_checkpoint": 0}
+#: How deep decompositions may be nested.
+_MAX_DEPTH = 8
+
+
+@dataclass
+class Missing:
+    """An op without a rule, and one place where it is called."""
+
+    op: str
+    module: str
+    line: str
+
+
+class Program:
+    """The graph that is being made of one exported program.
+
+    Attributes:
+        nodes: The nodes made so far, in order.
+        frames: Node -> where it is located.
+        constants: The constants that the nodes read.
+        weights: The weights that are made of others, by name.
+        replaced: The weights that these are made of -> the names of those.
+        missing: Ops without a rule.
+        partial: Whether these become stand-ins, whose code a person writes.
+        said: What the author's code says of the results of calls, where that is known.
+        training: What is known of the module in training mode.
+        computed: What PyTorch computes of constants.
+    """
+
+    def __init__(self, partial: bool = False, training: TrainingMode | None = None) -> None:
+        self.partial = partial
+        self.said: Mapping[torch.fx.Node, Said] = {}
+        self.training = training or TrainingMode()
+        self.nodes: list[ir.Node] = []
+        self.frames: dict[ir.Node, Frame] = {}
+        self.constants: list[ir.Value] = []
+        self.weights: dict[str, ir.Value] = {}
+        self.replaced: dict[ir.Value, list[str]] = {}
+        self.missing: list[Missing] = []
+        self.refused: list[UnsupportedOpError] = []
+        self.symbols = symbols.Symbols()
+        self.computed = Computed()
+        self.inner = itertools.count()  # values of bodies, for their names
+        self._frame = Frame(())
+        self._said: Said | None = None
+        self._site = ""
+        self._depth = 0
+        #: Name of a weight that is computed -> what it is made of: another layer may have a weight of this one.
+        self._parts: dict[str, tuple[int, ...]] = {}
+
+    # --- for the rules ---------------------------------------------------------------------------------------------
+
+    def add(self, node: ir.Node, op: Op) -> None:
+        self.nodes.append(node)
+        if self._said is not None and self._said.name:
+            node.metadata_props[traits.TOWARDS if self._said.is_part else traits.VARIABLE] = self._said.name
+        self.frames[node] = self._frame
+
+    def constant(self, array: np.ndarray) -> ir.Value:
+        tensor = ir.tensor(array)
+        name = f"constant_{len(self.constants)}"
+        value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor)
+        self.constants.append(value)
+        return with_sizes(value, list(array.shape))
+
+    def weight(
+        self,
+        name: str,
+        parts: Sequence[ir.Value],
+        read: Callable[[], ir.TensorProtocol],
+        shape: Sequence[int],
+        kind: traits.Kind,
+    ) -> ir.Value:
+        """An initializer computed from other weights; calls with the same name share it.
+
+        Args:
+            name: Its name.
+            parts: The weights that it is made of.
+            read: Gives its numbers, when they are asked for.
+            shape: Its sizes.
+            kind: What it is to training.
+        """
+        made_of = tuple(id(part) for part in parts)
+        numbered = (f"{name}_{count}" if count else name for count in itertools.count())
+        name = next(n for n in numbered if self._parts.setdefault(n, made_of) == made_of)
+        for part in parts:
+            self.replaced.setdefault(part, []).extend([name] * (name not in self.weights))
+        dtype = parts[0].const_value.dtype  # type: ignore[union-attr]
+        if name not in self.weights:
+            tensor = ir.LazyTensor(read, dtype=dtype, shape=ir.Shape(shape), name=name)
+            value = ir.Value(name=name, type=ir.TensorType(dtype), shape=ir.Shape(shape), const_value=tensor)
+            traits.set_kind(value, kind)
+            self.weights[name] = with_sizes(value, shape)
+        return self.weights[name]
+
+    # --- inner graphs ----------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def body(self) -> Iterator[list[ir.Node]]:
+        """Within the block, nodes go into the body of a branch or loop; sizes computed there are unknown outside."""
+        around, known = self.nodes, self.symbols
+        self.nodes, self.symbols = [], known.copy()
+        try:
+            yield self.nodes
+        finally:
+            self.nodes, self.symbols = around, known
+
+    def run_inner(self, graph_module: torch.fx.GraphModule, arguments: Sequence[Any]) -> Any:
+        """Translate an inner graph, all of whose nodes are located where the op is that it belongs to."""
+        self._depth += 1
+        try:
+            return self.run(graph_module, arguments)
+        finally:
+            self._depth -= 1
+
+    # --- the walk --------------------------------------------------------------------------------------------------
+
+    def run(self, graph_module: torch.fx.GraphModule, arguments: Sequence[Any]) -> Any:
+        """Translate a graph, and return what it returns, with values in place of its nodes.
+
+        Args:
+            graph_module: The graph.
+            arguments: What its placeholders stand for, in order.
+        """
+        env = Bindings(self)
+        given = iter(arguments)
+        nodes = list(graph_module.graph.nodes)
+        tracked = any(mutates(n) for n in nodes)
+        live = needed(graph_module.graph)
+        result: Any = None
+        for node in nodes:
+            match node.op:
+                case "placeholder":
+                    env[node] = Binding(next(given))
+                    self.note_names(node, env.read(node))
+                case "get_attr":
+                    env[node] = Binding(self._attribute(graph_module, node))
+                case "call_function" if node in live:
+                    self._enter(node)
+                    self._call(node, env, tracked)
+                case "output":
+                    result = torch.fx.map_arg(node.args[0], env.read)
+        return result
+
+    def _enter(self, node: torch.fx.Node) -> None:
+        if self._depth:
+            return  # the ops of a decomposition are located where the decomposed op is
+        self._said = self.said.get(node)
+        stack = node.meta.get("nn_module_stack") or {}
+        if any(path.startswith("_empty_nn_module") for path, _ in stack.values()):
+            stack = {}
+        self._frame = Frame(modules_around(stack), repeats_around(stack))
+        line = source_line(node.meta.get("stack_trace"))
+        self._site = f"{self._frame.path or 'the model'}{f' ({line})' if line else ''}"
+
+    def _attribute(self, graph_module: torch.fx.GraphModule, node: torch.fx.Node) -> Any:
+        found: Any = graph_module
+        for part in str(node.target).split("."):
+            found = getattr(found, part)
+        if not isinstance(found, torch.Tensor):
+            return found
+        value = self.constant(to_array(torch.view_as_real(found) if found.is_complex() else found))
+        value.meta["complex"] = found.is_complex()
+        self.computed.note(value, found)
+        return with_sizes(value, [int(s) for s in found.shape])
+
+    def _call(self, node: torch.fx.Node, env: Bindings, tracked: bool) -> None:
+        target, val = node.target, node.meta.get("val")
+        if target is operator.getitem:
+            self._bind_item(node, env, tracked)
+        elif isinstance(target, HigherOrderOperator):
+            env[node] = Binding(self._higher_order(node, env))
+        elif is_size(val) and not reads_tensor(node):
+            return  # arithmetic on sizes: read from meta where it is used
+        elif val is None:
+            return  # an assertion
+        elif isinstance(target, OpOverload):
+            self._call_aten(node, target, env, tracked)
+        else:
+            self._report(str(target))
+            env[node] = Binding(None)
+
+    def _call_aten(self, node: torch.fx.Node, target: Any, env: Bindings, tracked: bool) -> None:
+        value = self.apply(node, env)
+        val = node.meta["val"]
+        if is_size(val):  # item(): a size that is computed
+            if isinstance(value, ir.Value) and isinstance(size_of(val), sympy.Symbol):
+                self.symbols.bind(size_of(val), value)
+            return
+        self.note_names(node, value)
+        if not tracked:
+            env[node] = Binding(value)
+            return
+        if mutates(node) and value is not None:
+            written = env[node.args[0]]  # type: ignore[index]
+            env.write(written, value)
+            env[node] = Binding(value, written, node)
+            return
+        base = base_of(node)
+        env[node] = Binding(value, env[base] if base is not None else None, node)
+
+    def note_names(self, node: torch.fx.Node, value: Any) -> None:
+        """Note what modules call a value that they are given, or given back, and a tensor that their code makes."""
+        if not isinstance(value, ir.Value):
+            return
+        for path in parameters(node):
+            self.symbols.note_given(path, value)
+        said = self.said.get(node)
+        if said is None:
+            return
+        if value.const_value is None:
+            traits.set_called(value, {dotted(path): name for path, name in said.elsewhere.items()})
+        elif value.meta.get("lifted") and said.name:
+            value.metadata_props.setdefault(traits.VARIABLE, said.name)
+
+    def _bind_item(self, node: torch.fx.Node, env: Bindings, tracked: bool) -> None:
+        source = node.args[0]
+        value = env.read(source)[node.args[1]]  # type: ignore[index]
+        said = self.said.get(node)
+        if said is not None and said.name and isinstance(value, ir.Value):  # one of several results
+            value.metadata_props[traits.VARIABLE] = said.name
+        self.note_names(node, value)
+        base = env[source].base if tracked else None  # type: ignore[index]
+        env[node] = Binding(value, base, node)
+
+    # --- one call --------------------------------------------------------------------------------------------------
+
+    def apply(self, node: torch.fx.Node, env: Bindings) -> Any:
+        """Apply the rule of a call to the present values of its arguments."""
+        target: Any = node.target
+        args = torch.fx.map_arg(node.args, env.read)
+        kwargs = {k: torch.fx.map_arg(v, env.read) for k, v in node.kwargs.items()}
+        args, kwargs = sizes_in(args), {k: sizes_in(v) for k, v in kwargs.items() if k not in _PLACE}
+        names = [a.name for a in compat.schema(target).arguments]
+        while len(args) and names[len(args) - 1] in _PLACE:
+            args = args[:-1]
+        val = node.meta["val"]
+        if any(v is None for v in env.tensors(node)):
+            self.lost(f"{self._site}: {target}")
+            return nothing(val)
+        tensors = [v for v in pytree.tree_leaves((args, kwargs)) if isinstance(v, ir.Value)]
+        for value in tensors:
+            self.symbols.note_in_module(self._frame.code, value)
+        with_complex = is_complex(val) or any(v.meta.get("complex") for v in tensors)
+        rule = COMPLEX_RULES.get(plain_name(target)) if with_complex else rule_of(target)
+        op = Op(self, val, tensors, f"{self._site}: {target}", plain_name(target).rpartition(".")[2])
+        given = args
+        number = rule is not None and is_number_along_axis(target, args)
+        if number:  # where an op works along an axis, PyTorch accepts a tensor of rank 0 as a vector of one element
+            args = [op.unsqueeze(a, [0]) if isinstance(a, ir.Value) and not rank(a) else a for a in args]
+        try:
+            if self.computed.is_once(given, kwargs):
+                return self._typed(self.computed.once(target, given, kwargs, self._frame.path), val)
+            if rule is None:
+                return self._decomposed(node, target, args, kwargs)
+            with arithmetic_of(op):
+                made = rule(op, *args, **kwargs)
+            if number:
+                made = _shaped(op, made, val)
+        except UnsupportedOpError as error:
+            if self.partial:
+                return self._add_stand_in(target, tensors, val, error.message)
+            error.where = error.where or op.site
+            self.refused.append(error)
+            return nothing(val)
+        self.computed.run(target, given, kwargs, val, made)
+        return self._typed(made, val)
+
+    @property
+    def frame(self) -> Frame:
+        """The modules around the call that is being read."""
+        return self._frame
+
+    @property
+    def site(self) -> str:
+        """Where the call that is being read is located: module and source line."""
+        return self._site
+
+    def lost(self, site: str) -> None:
+        """Report a use of an output that no rule produced, unless its producer has already been reported."""
+        if not self.missing and not self.refused:
+            why = "reads a further result of an op, which is not computed"
+            self.refused.append(UnsupportedOpError(why, where=site))
+
+    def _typed(self, made: Any, val: Any) -> Any:
+        """Set the dtypes and sizes of what a rule made to those of PyTorch's fake tensors."""
+        if isinstance(val, (list, tuple)):
+            return [self._typed(m, v) if m is not None else None for m, v in zip(made, val, strict=False)]
+        if isinstance(made, ir.Value) and isinstance(val, torch.Tensor):
+            if made.producer() is not None:
+                made.dtype = made.dtype or DTYPES[val.dtype]
+            if val.dtype.is_complex:
+                made.meta["complex"] = True
+            self.symbols.note_sizes(with_sizes(made, sizes_of(val)), sizes_of(val))
+            self.symbols.note_in_module(self._frame.code, made)
+        return made
+
+    def _decomposed(self, node: torch.fx.Node, target: Any, args: Any, kwargs: Any) -> Any:
+        """Read an op without a rule as the ops that PyTorch decomposes it into."""
+        graph_module = decompose.traced(node) if self._depth < _MAX_DEPTH else None
+        if graph_module is None and self.computed.is_of_weights(target, args, kwargs):
+            return self._typed(self.computed.once(target, args, kwargs, self._frame.path), node.meta["val"])
+        tensors = [v for v in pytree.tree_leaves((args, kwargs)) if isinstance(v, ir.Value)]
+        if graph_module is None and self.partial:
+            return self._add_stand_in(target, tensors, node.meta["val"])
+        if graph_module is None:
+            self._report(str(target))
+            return nothing(node.meta["val"])
+        val = node.meta["val"]
+        made = self.run_inner(graph_module, tensors)
+        op = Op(self, val, tensors, self._site)
+        if isinstance(val, (list, tuple)):
+            return self._typed([_of_rank(op, m, v) for m, v in zip(made, val, strict=False)], val)
+        return self._typed(_of_rank(op, made, val), val)
+
+    def _higher_order(self, node: torch.fx.Node, env: Bindings) -> Any:
+        name = str(node.target)
+        if name in control.RULES:
+            args = [torch.fx.map_arg(a, env.read) for a in node.args]
+            return self._typed(control.read(self, name, args, node.meta["val"]), node.meta["val"])
+        if name not in _INLINED or (name == "wrap_with_autocast" and node.args[2]):
+            self._report(name if name not in _INLINED else "autocast (export the model outside of it)")
+            return nothing(node.meta.get("val"))
+        position = _INLINED[name]
+        inner = env.read(node.args[position])
+        frame, site = self._frame, self._site
+        result = self.run(inner, [env.read(a) for a in node.args[position + 1 :]])
+        self._frame, self._site = frame, site
+        return result
+
+    def _add_stand_in(self, target: Any, tensors: Sequence[ir.Value], val: Any, why: str = "") -> Any:
+        """Add a stand-in for an op that cannot be read, whose code a person will write."""
+        fakes = val if isinstance(val, (list, tuple)) else [val]
+        types = [(DTYPES[v.dtype], ir.Shape([self.symbols.dim(s) for s in sizes_of(v)])) for v in fakes]
+        note = f"{target} at {self._site}{f': {why}' if why else ''}"
+        node = stand_ins.stand_in(plain_name(target), tensors, types, note)
+        self.nodes.append(node)
+        self.frames[node] = self._frame
+        return self._typed(list(node.outputs) if isinstance(val, (list, tuple)) else node.outputs[0], val)
+
+    def _report(self, op: str) -> None:
+        module, _, line = self._site.partition(" (")
+        self.missing.append(Missing(op, module, line.removesuffix(")")))
+
+
+def _of_rank(op: Op, made: Any, val: Any) -> Any:
+    """Reshape a result to the rank that PyTorch gives it; a decomposition may end in another rank."""
+    if not isinstance(made, ir.Value) or not isinstance(val, torch.Tensor) or rank(made) == val.dim():
+        return made
+    return op.reshape(made, sizes_of(val))
+
+
+def _shaped(op: Op, made: Any, val: Any) -> Any:
+    """Reshape what a rule made to the sizes of PyTorch's result."""
+    if isinstance(val, (list, tuple)):
+        return [op.reshape(m, sizes_of(v)) for m, v in zip(made, val, strict=True)]
+    return op.reshape(made, sizes_of(val))

@@ -1,0 +1,1 @@
+"""Losses, optimizers and loops of PyTorch, to run and to print."""
