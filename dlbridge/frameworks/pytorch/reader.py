@@ -14,8 +14,7 @@ from typing import Any
 
 import onnx_ir as ir
 import torch
-from onnx_ir.tensor_adapters import TorchTensor
-from torch.export.graph_signature import InputKind, InputSpec, TensorArgument
+from torch.export import ExportedProgram
 
 from dlbridge import border
 from dlbridge.errors import DlbridgeWarning, SignatureError, UnsupportedOpError
@@ -24,8 +23,9 @@ from dlbridge.frameworks.pytorch.export import caches, exporting, resizing, stat
 from dlbridge.frameworks.pytorch.export.calling import Calling
 from dlbridge.frameworks.pytorch.export.examples import with_example
 from dlbridge.frameworks.pytorch.files import archive, pretrained, script
-from dlbridge.frameworks.pytorch.fx.tensors import DTYPES, size_of, sizes_of, with_sizes
+from dlbridge.frameworks.pytorch.fx.tensors import with_sizes
 from dlbridge.frameworks.pytorch.graph import control, pytree_names, scopes
+from dlbridge.frameworks.pytorch.graph.arguments import Arguments
 from dlbridge.frameworks.pytorch.graph.author_names import author_names
 from dlbridge.frameworks.pytorch.graph.program import Program
 from dlbridge.frameworks.pytorch.graph.reading import Op
@@ -52,39 +52,63 @@ def read(source: Any, options: ReadOptions) -> Model:
         UnsupportedOpError: When ops have no rule; all of them are named, with module and source line.
         DlbridgeError: When ``torch.export`` cannot export the module, or not with the sizes that were named dynamic.
     """
-    name, inputs, dynamic = options.name, options.inputs, options.dynamic
-    if isinstance(source, (str, os.PathLike)) and Path(source).is_dir():
-        name = name or Path(source).resolve().name
-        source = pretrained.load(Path(source), trust_code=options.trust_code)
-        inputs = pretrained.with_inputs(source, inputs) if options.task is None else inputs
-    if isinstance(source, torch.nn.Module):
-        source = wrappers.unwrapped(source)
-    if isinstance(source, (str, os.PathLike)) and archive.is_script_file(Path(source)):
-        name = name or Path(source).stem
-        source = script.load(Path(source), trust_code=options.trust_code)
-    if isinstance(source, torch.jit.ScriptModule):
-        return script.read(source, options, name or source.original_name)
-    if options.example is not None and isinstance(source, torch.nn.Module) and options.task is None:
-        inputs, dynamic = with_example(source, options.example, inputs, dynamic)
-    if isinstance(source, (str, os.PathLike)):
-        name = name or Path(source).stem
-        source = archive.load(Path(source))
-    module = source if isinstance(source, torch.nn.Module) else None
-    if module is not None:
-        name = name or type(source).__name__.lower()
+    opened, name = _opened(source, options)
+    if isinstance(opened, torch.jit.ScriptModule):
+        return script.read(opened, options, name or opened.original_name)
+    inputs, dynamic = options.inputs, options.dynamic
+    module: torch.nn.Module | None = None
+    if isinstance(opened, torch.nn.Module):
+        module, name = opened, name or type(opened).__name__.lower()
         _check_names(module)
         script.check_parts(module)
+        if options.task is None:
+            inputs, dynamic = _module_inputs(module, source, options)
     elif options.task is not None:
         raise SignatureError(f"'{options.task}' is a task of live models: an exported program is one graph already")
     elif inputs is not None or dynamic is not None:
-        module, inputs = _resized(source, inputs, dynamic, name)
-    if module is not None:
+        module, inputs = _resized(opened, inputs, dynamic, name)
+    if module is None:
+        calling, exported = Calling(), exporting.of_program(opened)
+        exporting.tell_of_state(name or "program", sorted(state.written_buffers(opened)))
+    else:
         inputs, calling = _calling(module, inputs, options)
         exported = exporting.export(module, inputs, dynamic, calling)
-    else:
-        calling = Calling()
-        exported = exporting.of_program(source)
-        exporting.tell_of_state(name or "program", sorted(state.written_buffers(source)))
+    return _model(exported, module, name, calling, options)
+
+
+def _opened(source: Any, options: ReadOptions) -> tuple[torch.nn.Module | ExportedProgram, str | None]:
+    """The module, script or program that a file, a folder or an object holds, and its name where it has one."""
+    if isinstance(source, torch.nn.Module):
+        return wrappers.unwrapped(source), options.name
+    if not isinstance(source, (str, os.PathLike)):
+        return source, options.name
+    path = Path(source)
+    if path.is_dir():
+        return pretrained.load(path, trust_code=options.trust_code), options.name or path.resolve().name
+    name = options.name or path.stem
+    if archive.is_script_file(path):
+        return script.load(path, trust_code=options.trust_code), name
+    return archive.load(path), name
+
+
+def _module_inputs(module: torch.nn.Module, source: Any, options: ReadOptions) -> tuple[Any, Any]:
+    """The inputs of a module, and which of their sizes are dynamic: as the user says, or else as an example is."""
+    inputs = options.inputs
+    if isinstance(source, (str, os.PathLike)):
+        inputs = pretrained.with_inputs(module, inputs)
+    if options.example is None:
+        return inputs, options.dynamic
+    return with_example(module, options.example, inputs, options.dynamic)
+
+
+def _model(
+    exported: exporting.Exported,
+    module: torch.nn.Module | None,
+    name: str | None,
+    calling: Calling,
+    options: ReadOptions,
+) -> Model:
+    """The model that an exported program is, which keeps the module or the program as its original."""
     import_rules(reads)
     in_training = training_mode.of(module, exported.program)
     training_mode.tell(in_training)
@@ -100,7 +124,7 @@ def read(source: Any, options: ReadOptions) -> Model:
     _tidy(model, lift=options.lift)
     _check_read(model, calling)
     outputs = [v.name or "" for v in model.outputs]
-    model.original = original.Original(module, exported.program, reader.leaves, outputs, calling)
+    model.original = original.Original(module, exported.program, reader.arguments.leaves, outputs, calling)
     return model
 
 
@@ -147,8 +171,7 @@ def _resized(program: Any, inputs: Any, dynamic: Any, name: str | None) -> tuple
     exported = exporting.of_program(program)
     resizing.check(exported.constraints, where)
     as_it_is = _Reader(exported, name, True, training_mode.of(None, program))
-    as_it_is._arguments()
-    return resizing.with_sizes(program, as_it_is.inputs, inputs, where)
+    return resizing.with_sizes(program, as_it_is.arguments.inputs, inputs, where)
 
 
 def _check_names(module: torch.nn.Module) -> None:
@@ -189,131 +212,36 @@ class _Reader:
         self.name = name
         self.translation = Program(partial, training)
         self.translation.symbols.names = exported.names.text
-        self.inputs: list[ir.Value] = []
-        self.leaves: list[original.Leaf] = []
-        self.initializers: list[ir.Value] = []
+        self.arguments = Arguments(self.exported, self.translation.symbols, self.translation.computed)
 
     def model(self) -> Model:
-        arguments = self._arguments()
-        results = self.translation.run(self.exported.graph_module, arguments)
+        results = self.translation.run(self.exported.graph_module, self.arguments.values)
         outputs = self._outputs(results)
         self._refuse()
         nodes = control.live(self.translation.nodes, outputs)
         everything = [n for node in nodes for n in (node, *control.inside(node))]
         blocks = scopes.name_nodes(everything, self.translation.frames)
         self._type_values(everything)
-        made = [*self.translation.constants, *self.translation.weights.values()]
+        made = [*self.translation.constants, *self.translation.made_weights.by_name.values()]
         initializers = [*self._kept(nodes), *_used(made, nodes, outputs)]
         initializers += self._computed_once(_used(self.translation.computed.frozen, nodes, outputs), initializers)
         name = python_name(self.name or blocks.get("", "model").lower())
-        return Model.build(name, self.inputs, outputs, nodes, initializers, blocks=blocks)
-
-    # --- what goes in ------------------------------------------------------------------------------------------------
-
-    def _arguments(self) -> list[Any]:
-        """A value for each placeholder: inputs, parameters, buffers, constants."""
-        placeholders = [n for n in self.exported.graph.nodes if n.op == "placeholder"]
-        specs = self.exported.graph_signature.input_specs
-        users = [s for s in specs if s.kind.name == "USER_INPUT"]
-        taken = {str(s.target) for s in specs if s.kind.name != "USER_INPUT"}  # a weight keeps its name
-        named_inputs = [unique(n, taken) for n in pytree_names.input_names(self.exported, len(users))]
-        names = dict(zip((id(s) for s in users), named_inputs, strict=True))
-        weights: dict[int, ir.Value] = {}
-        arguments: list[Any] = []
-        for node, spec in zip(placeholders, specs, strict=True):
-            if spec.kind.name != "USER_INPUT":
-                arguments.append(self._weight(spec, weights))
-                continue
-            value = node.meta.get("val")
-            read = self._input if isinstance(value, torch.Tensor) else self._number
-            arguments.append(read(names[id(spec)], value))
-            named = isinstance(arguments[-1], ir.Value)
-            self.leaves.append(original.Leaf(arguments[-1].name if named else None, value))
-        for spec in self._unread({str(s.target) for s in specs}):
-            self._weight(spec, weights)
-        return arguments
-
-    def _unread(self, read: set[str]) -> list[InputSpec]:
-        """The weights of the state dict that the program does not have: a strict export leaves out what is not used."""
-        found = []
-        for name, tensor in self.exported.state_dict.items():
-            if name not in read and isinstance(tensor, torch.Tensor):
-                kind = InputKind.PARAMETER if isinstance(tensor, torch.nn.Parameter) else InputKind.BUFFER
-                found.append(InputSpec(kind, TensorArgument(name), name, persistent=True))
-        return found
-
-    def _input(self, name: str, val: torch.Tensor) -> ir.Value:
-        sizes = sizes_of(val)
-        dims = [self.translation.symbols.dim(s) for s in sizes]
-        value = ir.Value(name=name, type=ir.TensorType(DTYPES[val.dtype]), shape=ir.Shape(dims))
-        if val.dtype.is_complex:
-            value.shape = ir.Shape([*dims, 2])
-            value.meta["complex"] = True
-        self.inputs.append(with_sizes(value, sizes))
-        self.translation.symbols.note_sizes(value, sizes)
-        return value
-
-    def _number(self, name: str, val: Any) -> Any:
-        """A number among the inputs: a tensor of rank 0 if it is symbolic, else the number itself."""
-        size = size_of(val) if isinstance(val, torch.SymInt) else val
-        if not isinstance(val, torch.SymInt) or isinstance(size, int):
-            return val
-        value = ir.Value(name=name, type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape([]))
-        self.inputs.append(with_sizes(value, []))
-        self.translation.symbols.bind(size, value)
-        return value
-
-    def _weight(self, spec: Any, known: dict[int, ir.Value]) -> ir.Value | None:
-        """The initializer of a parameter, buffer or constant; names of the same parameter share one.
-
-        A buffer that several modules hold does not train: each has its own, as it has in the state dict.
-        """
-        target, program = spec.target, self.exported
-        tensor = program.state_dict.get(target)
-        if tensor is None:
-            tensor = program.constants.get(target)
-        if not isinstance(tensor, torch.Tensor):
-            return None
-        if id(tensor) in known and spec.kind.name != "BUFFER":
-            traits.add_alias(known[id(tensor)], target)
-            return known[id(tensor)]
-        kind: traits.Kind = "constant"
-        if spec.kind.name == "PARAMETER":
-            kind = "parameter" if tensor.requires_grad else "frozen"
-        elif spec.kind.name == "BUFFER" and spec.persistent is not False:
-            kind = "buffer"
-        sizes = [int(s) for s in tensor.shape]
-        held = tensor.detach()
-        if held.is_complex():
-            held = torch.view_as_real(held)
-        value = ir.Value(
-            name=target,
-            type=ir.TensorType(DTYPES[tensor.dtype]),
-            shape=ir.Shape(held.shape),
-            const_value=TorchTensor(held, name=target),
-        )
-        value.meta["complex"] = tensor.is_complex()
-        value.meta["lifted"] = spec.kind.name == "CONSTANT_TENSOR"  # no attribute of a module, but made by code
-        traits.set_kind(value, kind)
-        if kind == "constant":
-            self.translation.computed.note(value, tensor)
-        self.initializers.append(value)
-        known[id(tensor)] = value
-        return with_sizes(value, sizes)
+        return Model.build(name, self.arguments.inputs, outputs, nodes, initializers, blocks=blocks)
 
     def _kept(self, nodes: Sequence[ir.Node]) -> list[ir.Value]:
         """The program's initializers, except those that only served to make others."""
         read = {v for node in nodes for v in control.reads(node)}
-        for part, made in self.translation.replaced.items():
+        weights = self.translation.made_weights
+        for part, made in weights.sources.items():
             if len(made) + (part in read) > 1:  # a layer holds it in a form that another does not: they train apart
-                for value in (part, *(self.translation.weights[name] for name in made)):
+                for value in (part, *(weights.by_name[name] for name in made)):
                     traits.mark(value, traits.SHARED)
-        parts = {*self.translation.replaced, *self.translation.computed.sources}
-        return [v for v in self.initializers if v in read or v not in parts]
+        parts = {*weights.sources, *self.translation.computed.sources}
+        return [v for v in self.arguments.weights if v in read or v not in parts]
 
     def _computed_once(self, weights: Sequence[ir.Value], others: Sequence[ir.Value]) -> Sequence[ir.Value]:
         """Weights that are functions of others by ops that no rule reads, each with a name of its own; says so."""
-        taken = {value.name or "" for value in (*self.inputs, *others)}
+        taken = {value.name or "" for value in (*self.arguments.inputs, *others)}
         for value in weights:
             value.name = unique(value.name or "", taken)
         if weights:
@@ -330,7 +258,7 @@ class _Reader:
         output = next(n for n in self.exported.graph.nodes if n.op == "output")
         users = [(r, n) for r, s, n in zip(results, specs, output.args[0], strict=True) if s.kind.name == "USER_OUTPUT"]
         names = pytree_names.output_names(self.exported, len(users))
-        taken = {v.name or "" for v in (*self.inputs, *self.initializers)}
+        taken = {v.name or "" for v in (*self.arguments.inputs, *self.arguments.weights)}
         outputs: list[ir.Value] = []
         for (value, node), name in zip(users, names, strict=True):
             if value is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -41,6 +41,7 @@ from dlbridge.frameworks.pytorch.graph import control, symbols
 from dlbridge.frameworks.pytorch.graph.author_names import Said
 from dlbridge.frameworks.pytorch.graph.bindings import Binding, Bindings
 from dlbridge.frameworks.pytorch.graph.computed import Computed
+from dlbridge.frameworks.pytorch.graph.made_weights import MadeWeights
 from dlbridge.frameworks.pytorch.graph.reading import COMPLEX_RULES, Op, rule_of
 from dlbridge.frameworks.pytorch.graph.scopes import Frame, dotted
 from dlbridge.ops import stand_ins, traits
@@ -70,8 +71,7 @@ class Program:
         nodes: The nodes made so far, in order.
         frames: Node -> where it is located.
         constants: The constants that the nodes read.
-        weights: The weights that are made of others, by name.
-        replaced: The weights that these are made of -> the names of those.
+        made_weights: The weights that are made of others.
         missing: Ops without a rule.
         partial: Whether these become stand-ins, whose code a person writes.
         said: What the author's code says of the results of calls, where that is known.
@@ -86,8 +86,7 @@ class Program:
         self.nodes: list[ir.Node] = []
         self.frames: dict[ir.Node, Frame] = {}
         self.constants: list[ir.Value] = []
-        self.weights: dict[str, ir.Value] = {}
-        self.replaced: dict[ir.Value, list[str]] = {}
+        self.made_weights = MadeWeights()
         self.missing: list[Missing] = []
         self.refused: list[UnsupportedOpError] = []
         self.symbols = symbols.Symbols()
@@ -97,8 +96,6 @@ class Program:
         self._said: Said | None = None
         self._site = ""
         self._depth = 0
-        #: Name of a weight that is computed -> what it is made of: another layer may have a weight of this one.
-        self._parts: dict[str, tuple[int, ...]] = {}
 
     # --- for the rules ---------------------------------------------------------------------------------------------
 
@@ -114,36 +111,6 @@ class Program:
         value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor)
         self.constants.append(value)
         return with_sizes(value, list(array.shape))
-
-    def weight(
-        self,
-        name: str,
-        parts: Sequence[ir.Value],
-        read: Callable[[], ir.TensorProtocol],
-        shape: Sequence[int],
-        kind: traits.Kind,
-    ) -> ir.Value:
-        """An initializer computed from other weights; calls with the same name share it.
-
-        Args:
-            name: Its name.
-            parts: The weights that it is made of.
-            read: Gives its numbers, when they are asked for.
-            shape: Its sizes.
-            kind: What it is to training.
-        """
-        made_of = tuple(id(part) for part in parts)
-        numbered = (f"{name}_{count}" if count else name for count in itertools.count())
-        name = next(n for n in numbered if self._parts.setdefault(n, made_of) == made_of)
-        for part in parts:
-            self.replaced.setdefault(part, []).extend([name] * (name not in self.weights))
-        dtype = parts[0].const_value.dtype  # type: ignore[union-attr]
-        if name not in self.weights:
-            tensor = ir.LazyTensor(read, dtype=dtype, shape=ir.Shape(shape), name=name)
-            value = ir.Value(name=name, type=ir.TensorType(dtype), shape=ir.Shape(shape), const_value=tensor)
-            traits.set_kind(value, kind)
-            self.weights[name] = with_sizes(value, shape)
-        return self.weights[name]
 
     # --- inner graphs ----------------------------------------------------------------------------------------------
 

@@ -41,7 +41,7 @@ def _stacked(op: Op, kind: str, path: str, values: list[list[ir.Value]]) -> ir.V
         rows = [np.concatenate([_reordered(v.const_value.numpy(), gates) for v in row]) for row in values]
         return ir.tensor(np.stack(rows))
 
-    return op.program.weight(path, [v for row in values for v in row], read, shape, _kind(op, values))
+    return op.program.made_weights.add(path, [v for row in values for v in row], read, shape, _kind(op, values))
 
 
 def _kind(op: Op, values: list[list[ir.Value]]) -> traits.Kind:
