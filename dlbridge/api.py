@@ -318,7 +318,7 @@ def verify(source: Any, *others: Any, read: Mapping[str, Any] | None = None, **o
         DlbridgeError: When a model cannot be read, or the judge cannot run.
     """
     from dlbridge.verification import verify as run_checks
-    from dlbridge.verification.redrawn import explain
+    from dlbridge.verification.departures.redrawn import explain
 
     reading = dict(read or {})
     model = source if isinstance(source, Model) else load(source, **reading)

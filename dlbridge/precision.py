@@ -72,7 +72,7 @@ class Recipe:
         if self.calibrate is None:
             return []
         from dlbridge.training.evaluation import input_batches
-        from dlbridge.verification.inputs import batch_dim
+        from dlbridge.verification.inputs.arrays import batch_dim
 
         first = model.inputs[0].shape
         fixed = first[0] if first is not None and len(first) and batch_dim(model) is None else _ROWS

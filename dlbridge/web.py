@@ -21,8 +21,8 @@ from dlbridge.model import Model
 from dlbridge.ops import traits
 from dlbridge.ops.keys import op_key
 from dlbridge.passes import shapes
-from dlbridge.verification.depth import Depth, name_of
-from dlbridge.verification.markup import Markup, joined, tag
+from dlbridge.verification.departures.depth import Depth, name_of
+from dlbridge.verification.pages.markup import Markup, joined, tag
 
 #: A graph with more nodes is shown with its blocks folded.
 _FOLDED_FROM = 60

@@ -21,7 +21,7 @@ from sklearn.model_selection import train_test_split
 import dlbridge
 from dlbridge import frameworks, runtime, training
 from dlbridge.passes import precision
-from dlbridge.verification.table import table
+from dlbridge.verification.pages.table import table
 
 HERE = Path(__file__).parent
 OUT = Path("out/demo")

@@ -13,8 +13,8 @@ import dlbridge.runtime
 from dlbridge.constraints import Expression, broken, fit, parse
 from dlbridge.errors import FileError, ShapeError, SignatureError
 from dlbridge.ops import traits
-from dlbridge.verification.inputs import random_inputs
-from dlbridge.verification.sizes import fitting_sizes
+from dlbridge.verification.inputs.arrays import random_inputs
+from dlbridge.verification.inputs.sizes import fitting_sizes
 
 
 @pytest.mark.parametrize(

@@ -183,7 +183,7 @@ def _verified(
     """Run the verification, and write its certificate and its pages if they were asked for."""
     from dlbridge import api
     from dlbridge.errors import require
-    from dlbridge.verification.redrawn import explain
+    from dlbridge.verification.departures.redrawn import explain
     from dlbridge.verification.routes import usual
 
     _check_free(certificate, page, web, reproduce, force=force)
@@ -250,14 +250,14 @@ def _write(target: str, text: str, force: bool) -> None:
 
 
 def _write_page(target: str, report: Any, model: Any, force: bool) -> None:
-    from dlbridge.verification.page import html
+    from dlbridge.verification.pages.page import html
 
     _write(target, html(report, model), force)
 
 
 def _reproduce(report: Any, folder: str, force: bool) -> None:
     """Write the departing node of each route, and say where."""
-    from dlbridge.verification.reproduction import write
+    from dlbridge.verification.departures.reproduction import write
 
     for name, departure in report.departures.items():
         written = write(departure, name, Path(folder), force=force)
@@ -284,7 +284,7 @@ def _check(ctx: click.Context, path: str, models: tuple[str, ...], as_json: bool
 def _print(report: Any) -> None:
     from rich.console import Console
 
-    from dlbridge.verification.table import coverage_lines, table
+    from dlbridge.verification.pages.table import coverage_lines, table
 
     console = Console()
     console.print(table(report))

@@ -17,7 +17,7 @@ import orjson
 from dlbridge.decoding import METADATA_KEY, Settings
 from dlbridge.errors import DlbridgeError
 from dlbridge.repository.datatypes import KINDS
-from dlbridge.serving.http_messages import check, parameters_of, tensors_of
+from dlbridge.serving.http.messages import check, parameters_of, tensors_of
 from dlbridge.serving.problems import ServingError
 from dlbridge.serving.requests import InferRequest
 from dlbridge.serving.service import Service

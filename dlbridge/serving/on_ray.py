@@ -24,9 +24,9 @@ from ray import serve
 from ray.serve.config import HTTPOptions, gRPCOptions
 
 from dlbridge.errors import DlbridgeError
-from dlbridge.serving.grpc import OPEN_METHODS, Kind, paths
-from dlbridge.serving.grpc_aio import AioMethods
-from dlbridge.serving.http import HttpApp
+from dlbridge.serving.grpc.aio import AioMethods
+from dlbridge.serving.grpc.methods import OPEN_METHODS, Kind, paths
+from dlbridge.serving.http.application import HttpApp
 from dlbridge.serving.observer import Observer
 from dlbridge.serving.problems import ServingError
 from dlbridge.serving.ray_worker import DRAIN_SECONDS, RayWorker

@@ -17,8 +17,8 @@ from typing import Any
 import uvicorn
 
 from dlbridge.errors import DlbridgeError, require
-from dlbridge.serving.http import HttpApp
-from dlbridge.serving.http_protocol import InferenceProtocol
+from dlbridge.serving.http.application import HttpApp
+from dlbridge.serving.http.protocol import InferenceProtocol
 from dlbridge.serving.observer import Observer
 from dlbridge.serving.repository import Repository
 from dlbridge.serving.service import Service
@@ -229,8 +229,8 @@ def _grpc_server(engine: str) -> Any:
     if engine == "auto":
         engine = "zttp" if importlib.util.find_spec("zttp") is not None else "grpcio"
     if engine == "zttp":
-        return require("dlbridge.serving.grpc_connection", "serve").WireServer
-    return require("dlbridge.serving.grpc_aio", "serve").AioServer
+        return require("dlbridge.serving.grpc.connection", "serve").WireServer
+    return require("dlbridge.serving.grpc.aio", "serve").AioServer
 
 
 def serve(path: Path, settings: Settings, on_start: Any = None) -> None:

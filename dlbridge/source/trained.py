@@ -19,7 +19,7 @@ Held = Mapping[str, Mapping[str, np.ndarray]]
 
 
 def settings(source: Source, keys: Iterable[str], optimizer: Any, sums: Iterable[str] = ()) -> dict[str, Any]:
-    """Framework key -> how the weight is trained (``dlbridge.training.optimizers.Weight``).
+    """Framework key -> how the weight is trained (``dlbridge.training.formulas.optimizers.Weight``).
 
     Args:
         source: The written model.

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dlbridge.training.ahead import made_ahead
-from dlbridge.training.rows import Arrays
+from dlbridge.training.datasets.ahead import made_ahead
+from dlbridge.training.datasets.rows import Arrays
 from dlbridge.training.spec import TrainingSpec
 
-#: What training data may be: see ``dlbridge.training.opening``.
+#: What training data may be: see ``dlbridge.training.datasets.opening``.
 Source = Any
 #: (inputs of a batch, seed) -> the inputs that a model is trained on.
 Augment = Callable[[Arrays, tuple[int, ...]], Arrays]

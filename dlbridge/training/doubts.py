@@ -15,7 +15,7 @@ import onnx_ir as ir
 from dlbridge.errors import DlbridgeWarning, TrainingError
 from dlbridge.model import Model
 from dlbridge.ops.keys import is_op, op_key
-from dlbridge.training.loss_part import LossPart
+from dlbridge.training.formulas.loss_part import LossPart
 from dlbridge.training.spec import TrainingSpec
 
 _LOGITS, _PROBABILITIES, _LOGARITHMS, _ANY = "logits", "probabilities", "logarithms of probabilities", "any numbers"

@@ -21,16 +21,16 @@ from dlbridge.processing import Classes, Image, Processing, add
 from dlbridge.runtime.readers import read_batches
 from dlbridge.runtime.signature import Port
 from dlbridge.runtime.writers import check_suffix, writing_results
-from dlbridge.training.binding import bind_inputs, taken_by_losses
 from dlbridge.training.data import Batch, Source
+from dlbridge.training.datasets.binding import bind_inputs, taken_by_losses
+from dlbridge.training.datasets.opening import open_to_measure
+from dlbridge.training.datasets.preparing import Preparation
+from dlbridge.training.datasets.rows import Arrays
+from dlbridge.training.datasets.tables import from_frame, is_frame, read_arrays
 from dlbridge.training.doubts import check_probabilities, warn_of_doubts
-from dlbridge.training.numpy_ops import NUMPY
-from dlbridge.training.opening import open_to_measure
+from dlbridge.training.formulas.numpy_ops import NUMPY
 from dlbridge.training.preparation import prepared, specification
-from dlbridge.training.preparing import Preparation
-from dlbridge.training.rows import Arrays
 from dlbridge.training.spec import TrainingSpec
-from dlbridge.training.tables import from_frame, is_frame, read_arrays
 from dlbridge.training.task import Task
 
 #: The rows that a model is given at a time where nothing says how many.

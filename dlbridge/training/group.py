@@ -17,7 +17,7 @@ from dlbridge.errors import TrainingError
 from dlbridge.model import Model
 from dlbridge.ops.keys import is_op
 from dlbridge.training.data import Batch
-from dlbridge.training.opening import Data
+from dlbridge.training.datasets.opening import Data
 from dlbridge.training.spec import TrainingSpec
 
 

@@ -18,11 +18,12 @@ from dlbridge.model import Model
 from dlbridge.ops import regularization, traits
 from dlbridge.processing import Processing
 from dlbridge.training import group as groups
-from dlbridge.training import mixed, resume
+from dlbridge.training import resume
 from dlbridge.training.data import Source
+from dlbridge.training.datasets.opening import Opened, open_data
 from dlbridge.training.doubts import warn_of_doubts
-from dlbridge.training.opening import Opened, open_data
-from dlbridge.training.optimizer_part import OptimizerPart
+from dlbridge.training.formulas import mixed
+from dlbridge.training.formulas.optimizer_part import OptimizerPart
 from dlbridge.training.preparation import prepared, specification
 from dlbridge.training.result import Checkpoint, Result
 from dlbridge.training.running import Callback, OwnLoss, Running, check_callbacks, check_own, guarded, listens_to_steps

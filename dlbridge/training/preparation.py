@@ -14,8 +14,8 @@ from dlbridge.model import Model
 from dlbridge.ops import regularization, traits
 from dlbridge.ops.keys import op_key
 from dlbridge.passes.mixed import mix_precision
-from dlbridge.training.loss_part import LossPart
-from dlbridge.training.metrics import Metric
+from dlbridge.training.formulas.loss_part import LossPart
+from dlbridge.training.formulas.metrics import Metric
 from dlbridge.training.spec import TrainingSpec
 from dlbridge.training.task import Task
 

@@ -9,7 +9,7 @@ import numpy as np
 from dlbridge.errors import TrainingError
 from dlbridge.model import Model
 from dlbridge.ops import traits
-from dlbridge.training import mixed
+from dlbridge.training.formulas import mixed
 from dlbridge.training.result import Checkpoint
 from dlbridge.training.spec import TrainingSpec
 

@@ -18,15 +18,15 @@ from dlbridge.ops import regularization
 from dlbridge.ops.keys import is_op, op_key
 from dlbridge.training import script_images
 from dlbridge.training.data import Dataset
+from dlbridge.training.datasets.opening import Data, Opened, open_data
+from dlbridge.training.datasets.pictures import is_image_folder
+from dlbridge.training.datasets.rows import Part
+from dlbridge.training.datasets.tables import read_arrays
 from dlbridge.training.doubts import warn_of_doubts
 from dlbridge.training.loop import check
-from dlbridge.training.opening import Data, Opened, open_data
-from dlbridge.training.pictures import is_image_folder
 from dlbridge.training.preparation import prepared, specification
-from dlbridge.training.rows import Part
 from dlbridge.training.script_images import Images
 from dlbridge.training.spec import TrainingSpec
-from dlbridge.training.tables import read_arrays
 from dlbridge.training.task import Task
 
 SCRIPT = "train.py"

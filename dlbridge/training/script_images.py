@@ -10,7 +10,7 @@ import numpy as np
 
 from dlbridge.model import Model
 from dlbridge.processing import Image, Processing
-from dlbridge.training.preparing import Preparation
+from dlbridge.training.datasets.preparing import Preparation
 from dlbridge.training.spec import TrainingSpec
 
 
@@ -30,7 +30,7 @@ class Images:
         scale: What bytes are multiplied by.
         mean: What is subtracted after that, for each channel or for all.
         std: What is divided by after that.
-        changes: How they are changed in training (``dlbridge.training.prepare``).
+        changes: How they are changed in training (``dlbridge.training.datasets.prepare``).
         largest: What white is, when they are changed.
     """
 

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 from pydantic import Field, model_validator
 
-from dlbridge.training.losses import Loss
-from dlbridge.training.metrics import Metric
-from dlbridge.training.mixed import Precision
-from dlbridge.training.optimizers import Adam, Optimizer
+from dlbridge.training.datasets.prepare import Augmentation, Prepare
+from dlbridge.training.formulas.losses import Loss
+from dlbridge.training.formulas.metrics import Metric
+from dlbridge.training.formulas.mixed import Precision
+from dlbridge.training.formulas.optimizers import Adam, Optimizer
+from dlbridge.training.formulas.schedules import EarlyStopping, Schedule
 from dlbridge.training.parts import Ops, Part, Tensor
-from dlbridge.training.prepare import Augmentation, Prepare
-from dlbridge.training.schedules import EarlyStopping, Schedule
 
 
 class Clip(Part):

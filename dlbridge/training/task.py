@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from dlbridge.training.loss_part import LossPart, ended
-from dlbridge.training.mixed import Float16, LossScale
+from dlbridge.training.formulas.loss_part import LossPart, ended
+from dlbridge.training.formulas.mixed import Float16, LossScale
 from dlbridge.training.parts import Ops, Tensor
 from dlbridge.training.running import Running
 from dlbridge.training.spec import TrainingSpec

@@ -13,10 +13,10 @@ from dlbridge.model import Model
 from dlbridge.verification import judge as judges
 from dlbridge.verification.compare import compare_forms
 from dlbridge.verification.comparison import Comparison
-from dlbridge.verification.coverage import cover
-from dlbridge.verification.departure import Departure
+from dlbridge.verification.departures.departure import Departure
+from dlbridge.verification.inputs.coverage import cover
+from dlbridge.verification.inputs.plans import Case
 from dlbridge.verification.measure import Arrays
-from dlbridge.verification.plans import Case
 from dlbridge.verification.report import Report
 
 #: What reports call the results of a run.

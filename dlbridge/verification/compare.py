@@ -19,23 +19,24 @@ from dlbridge.ops.evaluator import Evaluator, eps
 from dlbridge.passes import precision
 from dlbridge.passes.precision import Precision
 from dlbridge.verification import judge as judges
-from dlbridge.verification import literals, stepping, suspicions
-from dlbridge.verification.battery import Battery
+from dlbridge.verification import stepping
 from dlbridge.verification.comparison import Comparison
-from dlbridge.verification.coverage import cover
-from dlbridge.verification.depth import along_depth
+from dlbridge.verification.departures.depth import along_depth
+from dlbridge.verification.departures.locate import too_large
 from dlbridge.verification.forms import Form
 from dlbridge.verification.gradients import check_training
-from dlbridge.verification.inputs import given_inputs
+from dlbridge.verification.inputs import literals, suspicions
+from dlbridge.verification.inputs.arrays import given_inputs
+from dlbridge.verification.inputs.battery import Battery
+from dlbridge.verification.inputs.coverage import cover
+from dlbridge.verification.inputs.plans import Case
+from dlbridge.verification.inputs.sizes import has_large_weights, require_names
 from dlbridge.verification.judge import Judge
-from dlbridge.verification.locate import too_large
 from dlbridge.verification.measure import Arrays, Tolerance, relative_error
 from dlbridge.verification.others import Matching, Other
-from dlbridge.verification.plans import Case
 from dlbridge.verification.repeats import check_repeats
 from dlbridge.verification.report import Check, Report
 from dlbridge.verification.routes import Route, known, left_out, saved_route, unknown, usual
-from dlbridge.verification.sizes import has_large_weights, require_names
 from dlbridge.verification.stepping import Stepping
 from dlbridge.verification.weight_check import check_weights
 
@@ -77,7 +78,7 @@ def verify(
         routes: Names of frameworks, ``"onnx via ..."`` for a framework's own export, and ``"original"`` for a model
             that was read from one. When None, all of the frameworks that are installed; the report says which are not.
             With ``others``, none.
-        battery: ``"quick"`` for three sets of inputs, ``"full"`` for all that ``dlbridge.verification.battery`` has,
+        battery: ``"quick"`` for three sets of inputs, ``"full"`` for all that ``inputs.battery`` has,
             ``"none"`` for the given inputs alone.
         batch_sizes: Sizes of the batch to try; 1, 2 and 9 when None. A model without a symbolic batch gets as many
             sets of inputs.

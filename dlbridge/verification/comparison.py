@@ -9,11 +9,12 @@ import numpy as np
 
 from dlbridge.model import Model
 from dlbridge.passes.matching import producer
-from dlbridge.verification.departure import Departure
+from dlbridge.verification.departures.departure import Departure
+from dlbridge.verification.departures.locate import first_departure
 from dlbridge.verification.figures import figures
 from dlbridge.verification.forms import Form
+from dlbridge.verification.inputs.plans import Case
 from dlbridge.verification.judge import Judge
-from dlbridge.verification.locate import first_departure
 from dlbridge.verification.measure import (
     FACTOR,
     Arrays,
@@ -24,7 +25,6 @@ from dlbridge.verification.measure import (
     mismatch,
     relative_error,
 )
-from dlbridge.verification.plans import Case
 from dlbridge.verification.report import Check, Report
 
 #: For how many more sets of inputs the node is looked for where a form departs, and how many numbers these have.

@@ -25,10 +25,10 @@ from dlbridge.passes import precision
 from dlbridge.passes.matching import Match
 from dlbridge.training import Callback, train
 from dlbridge.training.spec import TrainingSpec
-from dlbridge.verification.inputs import batch_dim, random_inputs
+from dlbridge.verification.inputs.arrays import batch_dim, random_inputs
+from dlbridge.verification.inputs.sizes import fitting_sizes
 from dlbridge.verification.measure import Arrays
 from dlbridge.verification.report import TrainingCheck
-from dlbridge.verification.sizes import fitting_sizes
 
 #: The relative error that differences of the loss may have: kinks disturb them.
 _DIFFERENCE_BOUND = 1e-3

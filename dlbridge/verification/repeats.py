@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 
 from dlbridge.errors import DlbridgeError
 from dlbridge.verification.forms import Form
+from dlbridge.verification.inputs.plans import Case
 from dlbridge.verification.measure import Arrays, free, is_float, mismatch, relative_error
-from dlbridge.verification.plans import Case
 from dlbridge.verification.report import Check
 
 #: What is said of the inputs of such a check.

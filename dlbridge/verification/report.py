@@ -8,10 +8,10 @@ from typing import Any
 from dlbridge import frameworks
 from dlbridge.errors import IllConditionedError, VerificationError, WrittenModelError
 from dlbridge.model import Model
-from dlbridge.verification.coverage import Coverage
-from dlbridge.verification.departure import Departure
-from dlbridge.verification.depth import Depth
+from dlbridge.verification.departures.departure import Departure
+from dlbridge.verification.departures.depth import Depth
 from dlbridge.verification.figures import Figures
+from dlbridge.verification.inputs.coverage import Coverage
 from dlbridge.verification.measure import Arrays
 
 #: The relative difference of a gradient or weight in float64 that is allowed: constants are float32 in places.

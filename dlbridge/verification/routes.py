@@ -20,9 +20,9 @@ from dlbridge.model import Model
 from dlbridge.ops import traits
 from dlbridge.ops.strings import has_strings
 from dlbridge.source.program import WRITTEN_FILE
+from dlbridge.verification.inputs.sizes import has_large_weights
 from dlbridge.verification.judge import ORIGINAL
 from dlbridge.verification.measure import Arrays
-from dlbridge.verification.sizes import has_large_weights
 from dlbridge.verification.weight_check import Unlike, unlike_weights
 
 _VIA = f"{frameworks.STANDARD} via "

@@ -20,13 +20,13 @@ from dlbridge.model import Model
 from dlbridge.ops import traits
 from dlbridge.verification.comparison import Comparison
 from dlbridge.verification.forms import Form
-from dlbridge.verification.inputs import batch_dim, filled_inputs
+from dlbridge.verification.inputs.arrays import batch_dim, filled_inputs
+from dlbridge.verification.inputs.plans import Case
+from dlbridge.verification.inputs.sizes import fitting_sizes
+from dlbridge.verification.inputs.strategies import PLAIN
 from dlbridge.verification.judge import Judge
 from dlbridge.verification.measure import Arrays
-from dlbridge.verification.plans import Case
 from dlbridge.verification.report import Check, Report
-from dlbridge.verification.sizes import fitting_sizes
-from dlbridge.verification.strategies import PLAIN
 
 #: What checks call it.
 NAME = "a prompt and then steps"

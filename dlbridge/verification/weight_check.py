@@ -17,7 +17,7 @@ from dlbridge.model import Model
 from dlbridge.ops import traits
 from dlbridge.ops.keys import op_key
 from dlbridge.source.weights import Weight
-from dlbridge.verification.departure import Departure
+from dlbridge.verification.departures.departure import Departure
 from dlbridge.verification.forms import Form
 from dlbridge.verification.measure import is_float
 from dlbridge.verification.report import Check, Report

@@ -93,7 +93,7 @@ def read_and_write(path: Path, frameworks: tuple[str, ...]) -> None:
 
 
 def read_data(path: Path) -> None:
-    from dlbridge.training.tables import read_arrays
+    from dlbridge.training.datasets.tables import read_arrays
 
     read_arrays(path)
 

@@ -36,8 +36,9 @@ from dlbridge.repository import messages
 from dlbridge.repository.config import Signature
 from dlbridge.runtime.images import image_reader
 from dlbridge.runtime.signature import Port
-from dlbridge.serving import grpc as over_grpc
-from dlbridge.serving import http_messages, ports, service, versions, worker
+from dlbridge.serving import ports, service, versions, worker
+from dlbridge.serving.grpc import methods as over_grpc
+from dlbridge.serving.http import messages as http_messages
 from dlbridge.serving.repository import Repository, ServedModel
 from dlbridge.serving.requests import InferRequest, InferResponse
 from dlbridge.serving.scheduler import Scheduler

@@ -7,11 +7,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from dlbridge.training.loss_part import LossPart
-from dlbridge.training.losses import LOSSES, names
-from dlbridge.training.metrics import METRICS
-from dlbridge.training.optimizers import OPTIMIZERS
-from dlbridge.training.schedules import SCHEDULES
+from dlbridge.training.formulas.loss_part import LossPart
+from dlbridge.training.formulas.losses import LOSSES, names
+from dlbridge.training.formulas.metrics import METRICS
+from dlbridge.training.formulas.optimizers import OPTIMIZERS
+from dlbridge.training.formulas.schedules import SCHEDULES
 from dlbridge.training.spec import TrainingSpec
 from tests.helpers.paths import ROOT
 

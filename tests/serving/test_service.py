@@ -7,7 +7,7 @@ import pytest
 
 from dlbridge.serving import service
 from dlbridge.serving.clients import unless_gone
-from dlbridge.serving.http import HttpApp
+from dlbridge.serving.http.application import HttpApp
 from dlbridge.serving.problems import ServingError
 from dlbridge.serving.repository import Repository
 from dlbridge.serving.requests import InferRequest

@@ -18,7 +18,7 @@ from keras import layers, ops
 import dlbridge
 from dlbridge import frameworks
 from dlbridge.verification.compare import relative_error
-from dlbridge.verification.inputs import random_inputs
+from dlbridge.verification.inputs.arrays import random_inputs
 from tests.helpers.keras_reading import outputs_of, randomise
 
 TARGETS = ("pytorch", "onnx", "keras")

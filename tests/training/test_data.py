@@ -12,7 +12,7 @@ from PIL import Image
 import dlbridge
 from dlbridge import training
 from dlbridge.errors import DescriptionError, FileError, TrainingError
-from dlbridge.training import opening, tables
+from dlbridge.training.datasets import opening, tables
 from dlbridge.training.spec import TrainingSpec
 from tests.helpers.training import FRAMEWORKS, dense, largest_difference
 

@@ -7,8 +7,8 @@ import dlbridge
 from dlbridge import description, frameworks
 from dlbridge.errors import TrainingError
 from dlbridge.passes.mixed import mix_precision
-from dlbridge.training.mixed import Float16
-from dlbridge.training.numpy_ops import NUMPY
+from dlbridge.training.formulas.mixed import Float16
+from dlbridge.training.formulas.numpy_ops import NUMPY
 from dlbridge.training.preparation import prepared
 from dlbridge.training.spec import TrainingSpec
 from tests.helpers import parity

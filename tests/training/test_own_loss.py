@@ -7,7 +7,7 @@ from click.testing import CliRunner
 import dlbridge
 from dlbridge.cli import cli
 from dlbridge.errors import DlbridgeError, TrainingError
-from dlbridge.training.ahead import made_ahead
+from dlbridge.training.datasets.ahead import made_ahead
 from dlbridge.training.spec import TrainingSpec
 from tests.helpers.training import dense, largest_difference
 
@@ -129,7 +129,7 @@ class Items:
 
 @pytest.mark.parametrize("augments", [False, True])
 def test_workers_do_not_change_what_is_trained(augments, data, monkeypatch):
-    monkeypatch.setattr("dlbridge.training.opening.IN_MEMORY", -1)
+    monkeypatch.setattr("dlbridge.training.datasets.opening.IN_MEMORY", -1)
     text = "dlbridge: 1\nname: net\ninputs: {x: {dtype: float32, shape: [batch, 1, 6, 6]}}\n"
     text += "nodes: [{op: Flatten}, {name: fc, op: Linear, features: 3}]\noutputs: {y: fc}\n"
     model = dlbridge.description.load(text)

@@ -7,8 +7,8 @@ from PIL import Image
 import dlbridge
 from dlbridge import description, runtime, training
 from dlbridge.errors import DlbridgeWarning, TrainingError
-from dlbridge.training import opening
-from dlbridge.training.prepare import Color, Crop, Flip
+from dlbridge.training.datasets import opening
+from dlbridge.training.datasets.prepare import Color, Crop, Flip
 from dlbridge.training.spec import TrainingSpec
 from tests.helpers.training import FRAMEWORKS, dense, largest_difference
 

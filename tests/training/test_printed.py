@@ -7,7 +7,7 @@ import dlbridge
 from dlbridge import frameworks
 from dlbridge.source.document import WIDTH
 from dlbridge.training.spec import TrainingSpec
-from dlbridge.verification.inputs import random_inputs
+from dlbridge.verification.inputs.arrays import random_inputs
 from tests.helpers.paths import EXAMPLE_FILES, EXAMPLES
 from tests.helpers.training import dense
 from tests.helpers.training_places import FIRST, LAST, places

@@ -8,7 +8,7 @@ import pytest
 import dlbridge
 from dlbridge import description
 from dlbridge.errors import DescriptionError, TrainingError
-from dlbridge.training.schedules import EarlyStopping, OneCycle, Plateau
+from dlbridge.training.formulas.schedules import EarlyStopping, OneCycle, Plateau
 from dlbridge.training.spec import TrainingSpec
 from dlbridge.training.task import Steps
 from tests.helpers import training_page

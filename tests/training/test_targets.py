@@ -7,8 +7,8 @@ import dlbridge
 from dlbridge import description
 from dlbridge.errors import SignatureError, TrainingError
 from dlbridge.passes import precision
-from dlbridge.training.binding import bind
-from dlbridge.training.opening import open_data
+from dlbridge.training.datasets.binding import bind
+from dlbridge.training.datasets.opening import open_data
 from dlbridge.training.spec import TrainingSpec
 from tests.helpers.training import FRAMEWORKS, dense, largest_difference
 

@@ -9,9 +9,9 @@ import dlbridge
 from dlbridge import description, frameworks
 from dlbridge.errors import FileError, SignatureError, TrainingError
 from dlbridge.passes import precision
+from dlbridge.training.datasets.tables import read_arrays
 from dlbridge.training.folder import train_to_folder
 from dlbridge.training.spec import TrainingSpec
-from dlbridge.training.tables import read_arrays
 from tests.helpers.training import FRAMEWORKS, SPEC, dense, largest_difference
 from tests.helpers.training_places import FIRST, LAST, places
 

@@ -9,11 +9,12 @@ from torch import nn
 
 import dlbridge
 from dlbridge import description
-from dlbridge.verification import battery, verify
-from dlbridge.verification.battery import Battery
-from dlbridge.verification.inputs import filled_inputs
+from dlbridge.verification import verify
+from dlbridge.verification.inputs import battery
+from dlbridge.verification.inputs.arrays import filled_inputs
+from dlbridge.verification.inputs.battery import Battery
+from dlbridge.verification.inputs.strategies import PLAIN, STRATEGIES
 from dlbridge.verification.judge import find
-from dlbridge.verification.strategies import PLAIN, STRATEGIES
 
 BY_NAME = {strategy.name: strategy for strategy in STRATEGIES}
 WORDS = """

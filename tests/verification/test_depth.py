@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import dlbridge
-from dlbridge.verification import page
+from dlbridge.verification.pages import page
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_another_model_departs_at_its_node(module):
 
 
 def test_what_is_not_shown_is_said(module, monkeypatch):
-    monkeypatch.setattr("dlbridge.verification.locate._LARGEST", 1)
+    monkeypatch.setattr("dlbridge.verification.departures.locate._LARGEST", 1)
     report = dlbridge.verify(module, read=INPUTS, routes=["pytorch"], battery="quick", by_node=True)
     assert report.passed and not report.depth
     assert "Not shown for pytorch: the model has" in page.html(report, report.subject)

@@ -10,9 +10,9 @@ from dlbridge import api
 from dlbridge.errors import DlbridgeError, VerificationError
 from dlbridge.verification import judge as judges
 from dlbridge.verification import verify
-from dlbridge.verification.battery import Battery
 from dlbridge.verification.faults import KINDS, Fault, faults, reach
 from dlbridge.verification.faults.kind import set_attribute
+from dlbridge.verification.inputs.battery import Battery
 from tests.helpers import planted
 
 pytestmark = pytest.mark.pytorch
@@ -182,7 +182,7 @@ def test_the_departing_node_is_written_alone(tmp_path):
     import subprocess
     import sys
 
-    from dlbridge.verification import reproduction
+    from dlbridge.verification.departures import reproduction
 
     model = planted.read("patches")
     fault = next(f for f in faults(model) if (f.kind, f.node) == ("an epsilon a hundred times larger", "norm1"))

@@ -99,7 +99,7 @@ def test_another_weight_in_a_saved_folder_is_found(tmp_path):
 
 
 def test_an_input_that_decides_a_size_gets_no_large_numbers():
-    from dlbridge.verification.roles import roles
+    from dlbridge.verification.inputs.roles import roles
 
     class Net(torch.nn.Module):
         def forward(self, x, n):

@@ -8,9 +8,9 @@ import pytest
 
 import dlbridge
 from dlbridge import description
-from dlbridge.verification.inputs import random_inputs
-from dlbridge.verification.roles import Role, roles
-from dlbridge.verification.strategies import LARGER, STRATEGIES
+from dlbridge.verification.inputs.arrays import random_inputs
+from dlbridge.verification.inputs.roles import Role, roles
+from dlbridge.verification.inputs.strategies import LARGER, STRATEGIES
 
 TEXT = """
 dlbridge: 1

@@ -15,8 +15,9 @@ import dlbridge
 from dlbridge import api
 from dlbridge.errors import IllConditionedError, VerificationError, WrittenModelError
 from dlbridge.ops.evaluator import Evaluator, eps
-from dlbridge.verification import locate, verify
-from dlbridge.verification.inputs import random_inputs
+from dlbridge.verification import verify
+from dlbridge.verification.departures import locate
+from dlbridge.verification.inputs.arrays import random_inputs
 
 
 class Mixed(nn.Module):

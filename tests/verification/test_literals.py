@@ -8,10 +8,10 @@ import pytest
 
 import dlbridge
 from dlbridge import description
-from dlbridge.verification import literals
-from dlbridge.verification.battery import Battery
+from dlbridge.verification.inputs import literals
+from dlbridge.verification.inputs.battery import Battery
+from dlbridge.verification.inputs.roles import Role
 from dlbridge.verification.judge import find
-from dlbridge.verification.roles import Role
 
 DENSE = """
 dlbridge: 1

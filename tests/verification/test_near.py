@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from dlbridge.verification.comparison import Comparison
+from dlbridge.verification.inputs.plans import Case
 from dlbridge.verification.measure import Allowance
-from dlbridge.verification.plans import Case
 from dlbridge.verification.report import Report
 
 EXACT = np.linspace(0.5, 1.0, 24).reshape(4, 6)

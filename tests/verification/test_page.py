@@ -10,10 +10,10 @@ import onnx_ir as ir
 import pytest
 
 from dlbridge.model import Model
-from dlbridge.verification import page
-from dlbridge.verification.charts import Decades
-from dlbridge.verification.coverage import Coverage
-from dlbridge.verification.departure import Departure
+from dlbridge.verification.departures.departure import Departure
+from dlbridge.verification.inputs.coverage import Coverage
+from dlbridge.verification.pages import page
+from dlbridge.verification.pages.charts import Decades
 from dlbridge.verification.report import Check, Report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -7,7 +7,7 @@ import onnx.parser
 import pytest
 
 import dlbridge
-from dlbridge.verification import suspicions
+from dlbridge.verification.inputs import suspicions
 
 TEXT = """<ir_version: 8, opset_import: ["": 18]>
 net (int64[N, 2] ids, float[N, 3] x) => (float[N, 2, 3] y, float[N, 2] z) {

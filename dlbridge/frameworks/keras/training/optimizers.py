@@ -25,7 +25,7 @@ class Optimizer(keras.optimizers.Optimizer):
 
     Args:
         spec: The specification.
-        scaled: The loss scale to begin with, where the loss is scaled (``dlbridge.training.mixed.LossScale``).
+        scaled: The loss scale to begin with, where the loss is scaled (``dlbridge.training.formulas.mixed.LossScale``).
         group: The processes that train together (``dlbridge.training.group``); None for this one alone.
 
     What depends on the step alone is computed before an epoch, for all of its batches: ``plan`` hands it over, and each

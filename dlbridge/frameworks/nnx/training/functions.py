@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlbridge.training.numpy_ops import NumpyOps
+from dlbridge.training.formulas.numpy_ops import NumpyOps
 
 
 class _JaxOps(NumpyOps):

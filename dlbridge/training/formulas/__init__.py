@@ -1,0 +1,1 @@
+"""Losses, optimizers, schedules and metrics, each defined once, by its formula."""

@@ -1,0 +1,1 @@
+"""Where a form departs from the judge, and why."""
