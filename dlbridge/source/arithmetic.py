@@ -14,8 +14,8 @@ import numpy as np
 import onnx_ir as ir
 
 from dlbridge.ops.keys import is_op, op_key
-from dlbridge.source.code import Code, call, code
-from dlbridge.source.expr import BinOp, Call, Index, Lit, Unary, dotted
+from dlbridge.source.tree.code import Code, call, code
+from dlbridge.source.tree.expr import BinOp, Call, Index, Lit, Unary, dotted
 
 #: Values with more elements are data, not shapes.
 MAX_ELEMENTS = 64

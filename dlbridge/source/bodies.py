@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import onnx_ir as ir
 
-from dlbridge.source.code import Arguments, Code
 from dlbridge.source.definitions import Definition, Member, OptionalSteps, Written
-from dlbridge.source.expr import Attr, Call, Const, Dict, Expr, Keyword, Lit, Name, Val, Var
-from dlbridge.source.expr_printer import text_of
-from dlbridge.source.statements import Assign, Return, Statement, target, variables
+from dlbridge.source.tree.code import Arguments, Code
+from dlbridge.source.tree.expr import Attr, Call, Const, Dict, Expr, Keyword, Lit, Name, Val, Var
+from dlbridge.source.tree.expr_printer import text_of
+from dlbridge.source.tree.statements import Assign, Return, Statement, target, variables
 
 NameOf = Callable[[ir.Value], Expr]
 

@@ -11,10 +11,10 @@ import onnx_ir as ir
 
 from dlbridge.ops import traits
 from dlbridge.source.blocks import Block, is_weight
-from dlbridge.source.code import LAYER, Code, Default, Literal, call, code, expression, literal_text
-from dlbridge.source.expr import Expr, IfElse, LayerHere, Var
-from dlbridge.source.merging import Group, Option, merge
+from dlbridge.source.condense.merging import Group, Option, merge
 from dlbridge.source.names import Names, class_name, identifier
+from dlbridge.source.tree.code import LAYER, Code, Default, Literal, call, code, expression, literal_text
+from dlbridge.source.tree.expr import Expr, IfElse, LayerHere, Var
 
 #: Classes that say nothing of what they hold.
 CONTAINERS = ("Sequential", "ModuleList", "ModuleDict", "Module")

@@ -16,11 +16,11 @@ from dlbridge.ops.keys import is_op, op_key
 from dlbridge.ops.names import unique
 from dlbridge.source.arithmetic import Arithmetic, Elements
 from dlbridge.source.blocks import Block, is_weight
-from dlbridge.source.code import Code, expression
-from dlbridge.source.expr import BinOp, Call, Val
-from dlbridge.source.expr_printer import text_of
 from dlbridge.source.names import identifier
 from dlbridge.source.op import Emit, Op, Rules
+from dlbridge.source.tree.code import Code, expression
+from dlbridge.source.tree.expr import BinOp, Call, Val
+from dlbridge.source.tree.expr_printer import text_of
 
 #: Names that ``onnx_ir`` gives to values that have none.
 _UNNAMED = re.compile(r"val_\d+")

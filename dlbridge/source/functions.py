@@ -11,13 +11,13 @@ from dlbridge.ops.keys import op_key
 from dlbridge.source.arithmetic import Arithmetic, Elements
 from dlbridge.source.blocks import Block
 from dlbridge.source.bodies import plain_assignments, returned
-from dlbridge.source.code import Code, call
 from dlbridge.source.definitions import Line, Written
 from dlbridge.source.emission import emit_all, returned_values
-from dlbridge.source.expr import Items, Var
 from dlbridge.source.names import Names, identifier, last_word
 from dlbridge.source.op import Emit, Function, Op, Rules
-from dlbridge.source.statements import Class, Def, Return
+from dlbridge.source.tree.code import Code, call
+from dlbridge.source.tree.expr import Items, Var
+from dlbridge.source.tree.statements import Class, Def, Return
 from dlbridge.source.variables import hint, name_values
 
 #: (name, node, what to say of it) -> (what is called, a function or class that raises).

@@ -14,7 +14,7 @@ from dlbridge.ops import attributes, traits
 from dlbridge.ops.keys import is_op, layer_key
 from dlbridge.passes.matching import standard_default
 from dlbridge.source.arithmetic import Arithmetic, Element, Elements
-from dlbridge.source.code import Code, code, single
+from dlbridge.source.tree.code import Code, code, single
 from dlbridge.source.weights import Weight
 
 Dim = int | str | None

@@ -14,10 +14,10 @@ from types import ModuleType
 import onnx_ir as ir
 
 from dlbridge.ops import traits
-from dlbridge.source.document import WIDTH
+from dlbridge.source.condense.trimming import trimmed
 from dlbridge.source.names import quoted
-from dlbridge.source.statements import Statement, Text
-from dlbridge.source.trimming import trimmed
+from dlbridge.source.tree.document import WIDTH
+from dlbridge.source.tree.statements import Statement, Text
 
 
 def file(parts: Sequence[Statement], module: ModuleType, imported: Callable[[set[str]], Iterable[str]]) -> str:

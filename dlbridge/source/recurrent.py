@@ -9,8 +9,8 @@ import onnx_ir as ir
 from dlbridge.ops import traits
 from dlbridge.ops.keys import is_op
 from dlbridge.source.arrays import as_many_as_read
-from dlbridge.source.code import Code, call
 from dlbridge.source.op import Emit, Layer, Op
+from dlbridge.source.tree.code import Code, call
 
 #: Op -> how many states it has.
 STATES = {"RNN": 1, "GRU": 1, "LSTM": 2}

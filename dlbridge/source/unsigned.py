@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 import onnx_ir as ir
 
-from dlbridge.source.code import Code, call
 from dlbridge.source.op import Emit, Op
+from dlbridge.source.tree.code import Code, call
 
 #: Ops that only move elements.
 MOVING = frozenset(

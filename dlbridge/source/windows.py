@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from dlbridge.ops.padding import same_padding
-from dlbridge.source.code import Default
 from dlbridge.source.op import Op
+from dlbridge.source.tree.code import Default
 
 #: (before, after) along each spatial axis.
 Pads = list[tuple[int, int]]

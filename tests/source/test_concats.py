@@ -11,7 +11,7 @@ from dlbridge import frameworks
 from dlbridge.model import Model
 from dlbridge.ops import traits
 from dlbridge.passes import shapes
-from dlbridge.source.concats import grow_concats
+from dlbridge.source.condense.concats import grow_concats
 
 FLOAT = ir.DataType.FLOAT
 SCOPES = ["", "a", "b", "a.layer1", "a.layer2", "a.layer3", "b.layers.0", "b.layers.1", "b.layers.1.part"]

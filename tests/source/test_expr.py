@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dlbridge.source import document, template
 from dlbridge.source.bodies import bind, merge_return
-from dlbridge.source.code import Default, Literal, Raw, call, code, cut, expression, join
-from dlbridge.source.expr import (
+from dlbridge.source.tree import document, template
+from dlbridge.source.tree.code import Default, Literal, Raw, call, code, cut, expression, join
+from dlbridge.source.tree.expr import (
     Attr,
     BinOp,
     Call,
@@ -30,9 +30,9 @@ from dlbridge.source.expr import (
     Var,
     is_size,
 )
-from dlbridge.source.expr_printer import document as printed
-from dlbridge.source.expr_printer import text_of
-from dlbridge.source.statements import Assign, Return, fit, target
+from dlbridge.source.tree.expr_printer import document as printed
+from dlbridge.source.tree.expr_printer import text_of
+from dlbridge.source.tree.statements import Assign, Return, fit, target
 
 SYMBOLS = ["+", "-", "*", "/", "//", "%", "@", "**", "&", "|", "^", "<<", ">>", "==", "<", "is not", "and", "or"]
 NAMES = st.sampled_from(["x", "torch", "F", "length_of_the_sequence"])

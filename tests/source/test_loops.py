@@ -5,9 +5,9 @@ import pytest
 pytest.importorskip("keras")
 
 from dlbridge.frameworks.keras.printing.layer_loops import layer_loops
-from dlbridge.source.code import expression
-from dlbridge.source.module_loops import module_loops
-from dlbridge.source.statements import Assign, variables
+from dlbridge.source.condense.module_loops import module_loops
+from dlbridge.source.tree.code import expression
+from dlbridge.source.tree.statements import Assign, variables
 
 
 def rolled(loops, lines, *given):

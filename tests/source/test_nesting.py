@@ -6,12 +6,12 @@ import ast
 
 import pytest
 
-from dlbridge.source.expr import Arguments, Items, Name, Var
-from dlbridge.source.layer_variables import one_variable
-from dlbridge.source.module_loops import _list_called
-from dlbridge.source.nesting import nest
-from dlbridge.source.statements import Assign, Return, Statement, target
-from dlbridge.source.template import expression_of
+from dlbridge.source.condense.layer_variables import one_variable
+from dlbridge.source.condense.module_loops import _list_called
+from dlbridge.source.condense.nesting import nest
+from dlbridge.source.tree.expr import Arguments, Items, Name, Var
+from dlbridge.source.tree.statements import Assign, Return, Statement, target
+from dlbridge.source.tree.template import expression_of
 
 MODULES = ("self", "F", "torch", "ops", "split_heads")
 

@@ -14,8 +14,8 @@ from dlbridge.model import Model
 from dlbridge.ops import traits
 from dlbridge.source.arithmetic import Arithmetic
 from dlbridge.source.bodies import print_code
-from dlbridge.source.code import code, literal_text
 from dlbridge.source.names import class_name, identifier, snake_case
+from dlbridge.source.tree.code import code, literal_text
 from dlbridge.source.weights import View, Weight, to_initializers
 from tests.helpers.paths import EXAMPLES
 

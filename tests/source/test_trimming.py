@@ -11,9 +11,9 @@ import torch.nn.functional as F
 
 from dlbridge.frameworks.pytorch import helpers
 from dlbridge.source import printing
-from dlbridge.source.code import expression
-from dlbridge.source.statements import Do
-from dlbridge.source.trimming import trimmed
+from dlbridge.source.condense.trimming import trimmed
+from dlbridge.source.tree.code import expression
+from dlbridge.source.tree.statements import Do
 
 torch.manual_seed(0)
 GIVEN = {

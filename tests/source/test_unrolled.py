@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dlbridge.source.expr import Arguments, Items, Name, Var
-from dlbridge.source.nesting import nest
-from dlbridge.source.statements import Assign, For, Return, Statement, target
-from dlbridge.source.template import expression_of
-from dlbridge.source.unrolled import roll_steps
+from dlbridge.source.condense.nesting import nest
+from dlbridge.source.condense.unrolled import roll_steps
+from dlbridge.source.tree.expr import Arguments, Items, Name, Var
+from dlbridge.source.tree.statements import Assign, For, Return, Statement, target
+from dlbridge.source.tree.template import expression_of
 
 
 def statements(lines: Sequence[str]) -> list[Statement]:

@@ -5,7 +5,7 @@ import pytest
 
 import dlbridge
 from dlbridge import frameworks
-from dlbridge.source.document import WIDTH
+from dlbridge.source.tree.document import WIDTH
 from dlbridge.training.spec import TrainingSpec
 from dlbridge.verification.inputs.arrays import random_inputs
 from tests.helpers.paths import EXAMPLE_FILES, EXAMPLES

@@ -12,7 +12,7 @@ from keras import constraints, ops, regularizers
 from dlbridge.frameworks.keras.training import functions
 from dlbridge.ops import regularization
 from dlbridge.ops.regularization import Limit, Penalty
-from dlbridge.source.regularized import Regularized
+from dlbridge.source.training.regularized import Regularized
 
 
 def keep(value: ir.Value, variables: Sequence[Any], steps: tuple[tuple, ...] | None = None) -> None:

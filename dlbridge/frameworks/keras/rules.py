@@ -10,9 +10,9 @@ import onnx_ir as ir
 from dlbridge.ops import traits
 from dlbridge.source import arrays
 from dlbridge.source.arrays.dtypes import DTYPES
-from dlbridge.source.code import Code, Literal, Raw, call
-from dlbridge.source.expr import Call, Const, Lit
 from dlbridge.source.op import Dim, Emit, Layer, Op, Rules
+from dlbridge.source.tree.code import Code, Literal, Raw, call
+from dlbridge.source.tree.expr import Call, Const, Lit
 from dlbridge.source.unsigned import MODULAR, MOVING, ORDERING, Signed
 from dlbridge.source.weights import Weight
 

@@ -21,7 +21,7 @@ from dlbridge.frameworks.keras.logs import quiet
 from dlbridge.frameworks.keras.variables import CopiesAhead
 from dlbridge.ops import traits
 from dlbridge.source.program import Source
-from dlbridge.source.regularized import of_weights
+from dlbridge.source.training.regularized import of_weights
 from dlbridge.source.weights import contiguous
 
 #: From how many bytes of inputs on a model is run as ``predict`` does.

@@ -17,8 +17,8 @@ from dlbridge.frameworks.keras.training.optimizers import Optimizer
 from dlbridge.frameworks.keras.writer import write
 from dlbridge.model import Model
 from dlbridge.ops import traits
-from dlbridge.source import trained
 from dlbridge.source.devices import device_number
+from dlbridge.source.training import trained
 
 
 class Trainer:

@@ -9,10 +9,10 @@ from dlbridge.frameworks.keras.training.code import optimizer_arguments, optimiz
 from dlbridge.frameworks.keras.training.images import NUMPY
 from dlbridge.frameworks.keras.training.losses import reads_behind
 from dlbridge.frameworks.keras.training.optimizers import OWN, own_class
-from dlbridge.source.code import literal_text as text
 from dlbridge.source.program import Source
-from dlbridge.source.script import TAKEN, check_loss, file, has_rows, parts, reading, variables
-from dlbridge.source.script_images import augmented, normal, resized
+from dlbridge.source.training.images import augmented, normal, resized
+from dlbridge.source.training.script import TAKEN, check_loss, file, has_rows, parts, reading, variables
+from dlbridge.source.tree.code import literal_text as text
 
 _LOSSES = {
     "SoftmaxCrossEntropyLoss": "keras.losses.SparseCategoricalCrossentropy(from_logits=True)",

@@ -46,17 +46,17 @@ from dlbridge.passes.sizes import require_shapes
 from dlbridge.passes.standard import graph_pass, on_graph
 from dlbridge.source.arithmetic import Arithmetic, Elements
 from dlbridge.source.blocks import Block
-from dlbridge.source.code import LAYER, Code, call, code
-from dlbridge.source.concats import GROW_CONCATS
+from dlbridge.source.condense.concats import GROW_CONCATS
 from dlbridge.source.definitions import Instance, Line, Member, Written, block_class, define, substitute_layer
 from dlbridge.source.emission import emit_all, pass_weights, returned_values, weight_paths, weights_by_block
-from dlbridge.source.expr import Attr, Call, Const, Index, Items, Var, layer_inputs
 from dlbridge.source.functions import Functions
 from dlbridge.source.names import Names, class_name, snake_case
 from dlbridge.source.op import Layer
 from dlbridge.source.paths import Paths
 from dlbridge.source.printing import helper_names
 from dlbridge.source.program import Source
+from dlbridge.source.tree.code import LAYER, Code, call, code
+from dlbridge.source.tree.expr import Attr, Call, Const, Index, Items, Var, layer_inputs
 from dlbridge.source.variables import given_name, hint, hint_of_path
 from dlbridge.source.weights import Weight
 

@@ -13,15 +13,15 @@ from dlbridge.frameworks.nnx.rules import RNGS, STATE, dtype_name, rules
 from dlbridge.frameworks.nnx.training.code import PRINTER
 from dlbridge.frameworks.nnx.variables import as_arrays
 from dlbridge.source.arithmetic import Elements
-from dlbridge.source.code import Code, Literal, call, method
+from dlbridge.source.classes.dialect import Dialect
+from dlbridge.source.classes.writer import ModuleWriter
 from dlbridge.source.definitions import Definition
-from dlbridge.source.dialect import Dialect
-from dlbridge.source.expr import Attr, Name
-from dlbridge.source.literals import is_counted, is_repeated
-from dlbridge.source.modules import ModuleWriter
 from dlbridge.source.names import is_plain
-from dlbridge.source.statements import Do, Statement
-from dlbridge.source.training_code import training_part
+from dlbridge.source.training.code import training_part
+from dlbridge.source.tree.code import Code, Literal, call, method
+from dlbridge.source.tree.expr import Attr, Name
+from dlbridge.source.tree.literals import is_counted, is_repeated
+from dlbridge.source.tree.statements import Do, Statement
 
 #: Constants with more elements than this come from the weights file, not from the source.
 MAX_PRINTED = 64

@@ -9,12 +9,13 @@ import onnx_ir as ir
 from dlbridge.frameworks.nnx.helpers import SPELLING
 from dlbridge.ops import traits
 from dlbridge.ops.keys import layer_key
-from dlbridge.source import arrays, expr
+from dlbridge.source import arrays
 from dlbridge.source.arrays import ArrayDialect
 from dlbridge.source.arrays.dtypes import DTYPES, MORE_DTYPES
-from dlbridge.source.code import Code, Raw, call
 from dlbridge.source.names import quoted
 from dlbridge.source.op import Emit, Layer, Op, Rules
+from dlbridge.source.tree import expr
+from dlbridge.source.tree.code import Code, Raw, call
 
 #: Slots of layers that hold what no optimizer changes.
 STATE = frozenset({"mean", "var"})

@@ -15,9 +15,9 @@ from dlbridge.errors import TrainingError
 from dlbridge.frameworks.nnx.runner import compiled, load, lookup, weights, wide
 from dlbridge.frameworks.nnx.training.functions import OPS
 from dlbridge.model import Model
-from dlbridge.source import trained
 from dlbridge.source.devices import device_number
-from dlbridge.source.regularized import of_weights
+from dlbridge.source.training import trained
+from dlbridge.source.training.regularized import of_weights
 
 Arrays = dict[str, Any]
 

@@ -7,7 +7,7 @@ A variable computes (``x + self.bias``) and is taken by the functions of ``jnp``
 from __future__ import annotations
 
 from dlbridge.source.blocks import is_weight
-from dlbridge.source.expr import BinOp, Call, Const, Expr, Index, Items, Keyword, Star, Val, dotted
+from dlbridge.source.tree.expr import BinOp, Call, Const, Expr, Index, Items, Keyword, Star, Val, dotted
 
 #: Operators that a variable on the left does not have, or has as Python's own.
 _ORDER = frozenset({"<", "<=", ">", ">=", "!="})

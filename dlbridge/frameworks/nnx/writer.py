@@ -13,7 +13,7 @@ from dlbridge.passes.layout.pads import join_pads
 from dlbridge.passes.prepare import FINISH, PREPARE
 from dlbridge.passes.standard import graph_pass, on_graph
 from dlbridge.passes.unused import drop_weights
-from dlbridge.source.modules import write_modules
+from dlbridge.source.classes.writer import write_modules
 from dlbridge.source.program import Source
 
 

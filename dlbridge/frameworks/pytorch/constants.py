@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from dlbridge.source.code import Code, Literal, Raw, call, code, method
-from dlbridge.source.literals import MAX_REPEATED, is_counted, is_repeated
+from dlbridge.source.tree.code import Code, Literal, Raw, call, code, method
+from dlbridge.source.tree.literals import MAX_REPEATED, is_counted, is_repeated
 
 #: Constants with more elements than this come from the weights file, not from the source.
 MAX_PRINTED = 64

@@ -15,15 +15,15 @@ from dlbridge.frameworks.pytorch.training.code import PRINTER
 from dlbridge.frameworks.pytorch.writes.linear import TRANSPOSE
 from dlbridge.ops import traits
 from dlbridge.source.arithmetic import Elements
-from dlbridge.source.code import Code, Literal, Raw, call, expression, node
+from dlbridge.source.classes.dialect import Dialect
+from dlbridge.source.classes.weights import PARAMETERS
+from dlbridge.source.classes.writer import ModuleWriter
 from dlbridge.source.definitions import Definition
-from dlbridge.source.dialect import Dialect
-from dlbridge.source.expr import Attr, Name
-from dlbridge.source.module_weights import PARAMETERS
-from dlbridge.source.modules import ModuleWriter
 from dlbridge.source.names import is_plain
-from dlbridge.source.statements import Assign, Def, Do, For, Return, Statement
-from dlbridge.source.training_code import training_part
+from dlbridge.source.training.code import training_part
+from dlbridge.source.tree.code import Code, Literal, Raw, call, expression, node
+from dlbridge.source.tree.expr import Attr, Name
+from dlbridge.source.tree.statements import Assign, Def, Do, For, Return, Statement
 
 #: More frozen modules than this are frozen in a loop over their paths.
 MAX_FROZEN_LINES = 6

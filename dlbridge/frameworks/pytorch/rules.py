@@ -8,9 +8,9 @@ import onnx_ir as ir
 
 from dlbridge.ops import traits
 from dlbridge.source.arrays.dtypes import DTYPES, MORE_DTYPES
-from dlbridge.source.code import Code, Raw, call, code, node
-from dlbridge.source.expr import Attr, Call, Val
 from dlbridge.source.op import Emit, Layer, Op, Rules
+from dlbridge.source.tree.code import Code, Raw, call, code, node
+from dlbridge.source.tree.expr import Attr, Call, Val
 from dlbridge.source.unsigned import MODULAR, MOVING, ORDERING, Signed
 
 #: The unsigned types that PyTorch stores and moves, but has hardly a kernel for.

@@ -17,8 +17,8 @@ from dlbridge.frameworks.pytorch.training import functions as ops
 from dlbridge.frameworks.pytorch.training import losses, optimizers
 from dlbridge.frameworks.pytorch.writer import write
 from dlbridge.model import Model
-from dlbridge.source import trained
-from dlbridge.source.regularized import of_weights
+from dlbridge.source.training import trained
+from dlbridge.source.training.regularized import of_weights
 
 Tensors = Sequence[torch.Tensor]
 

@@ -8,10 +8,10 @@ from dlbridge.errors import TrainingError
 from dlbridge.frameworks.pytorch.training.code import optimizer_call
 from dlbridge.frameworks.pytorch.training.images import TORCH, changed
 from dlbridge.frameworks.pytorch.training.optimizers import OWN
-from dlbridge.source.code import literal_text as text
 from dlbridge.source.program import Source
-from dlbridge.source.script import TAKEN, check_loss, file, has_rows, reading, variables
-from dlbridge.source.script_images import augmented, resized
+from dlbridge.source.training.images import augmented, resized
+from dlbridge.source.training.script import TAKEN, check_loss, file, has_rows, reading, variables
+from dlbridge.source.tree.code import literal_text as text
 
 _CRITERIA = {
     "SoftmaxCrossEntropyLoss": "nn.CrossEntropyLoss()",

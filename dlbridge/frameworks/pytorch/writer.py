@@ -15,7 +15,7 @@ from dlbridge.ops import traits
 from dlbridge.passes.layout.pads import join_pads
 from dlbridge.passes.prepare import FINISH, PREPARE
 from dlbridge.passes.standard import graph_pass
-from dlbridge.source.modules import pipeline, write_modules
+from dlbridge.source.classes.writer import pipeline, write_modules
 from dlbridge.source.program import Source
 
 #: Memory formats, and how many axes the tensors have that are in them.

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 import onnx_ir as ir
 
 from dlbridge.source.arrays.spelling import Spelling
-from dlbridge.source.code import Code, Raw, call, code
 from dlbridge.source.op import Emit, Op, Rules
+from dlbridge.source.tree.code import Code, Raw, call, code
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import onnx_ir as ir
 
 from dlbridge.ops.extension import DOMAIN
 from dlbridge.source.arrays import ArrayDialect, Family, as_many_as_read
-from dlbridge.source.code import Code, call
 from dlbridge.source.op import Emit, Op
+from dlbridge.source.tree.code import Code, call
 
 attention = Family()
 #: Inputs of Attention: Q, K, V, mask, past key, past value, lengths.

@@ -9,8 +9,8 @@ import onnx_ir as ir
 
 from dlbridge.ops.keys import is_op
 from dlbridge.source.arrays import ArrayDialect, Family
-from dlbridge.source.code import Code, Raw, call, code, join
 from dlbridge.source.op import Function, Op, dims
+from dlbridge.source.tree.code import Code, Raw, call, code, join
 
 control = Family()
 

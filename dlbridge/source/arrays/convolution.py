@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from dlbridge.source.arrays import ArrayDialect, Family
-from dlbridge.source.code import Code, call
 from dlbridge.source.op import Op
+from dlbridge.source.tree.code import Code, call
 from dlbridge.source.windows import Pads, options, pads_of, window
 
 convolution = Family()

@@ -9,9 +9,9 @@ import onnx_ir as ir
 
 from dlbridge.ops.elementwise import BINARY_FUNCTIONS, UNARY_FUNCTIONS
 from dlbridge.source.arrays import ArrayDialect, Family
-from dlbridge.source.code import Code, code, join
-from dlbridge.source.expr import is_size
 from dlbridge.source.op import Op
+from dlbridge.source.tree.code import Code, code, join
+from dlbridge.source.tree.expr import is_size
 
 elementwise = Family()
 #: For frameworks where sizes are numbers and all arrays know Python's operators; adopted before ``elementwise``, which

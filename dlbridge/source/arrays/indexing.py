@@ -8,8 +8,8 @@ import numpy as np
 
 from dlbridge.ops.extension import DOMAIN
 from dlbridge.source.arrays import ArrayDialect, Family, as_many_as_read
-from dlbridge.source.code import Code, call, code
 from dlbridge.source.op import Dim, Emit, Op
+from dlbridge.source.tree.code import Code, call, code
 
 indexing = Family()
 

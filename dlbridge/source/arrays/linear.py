@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dlbridge.source.arrays import ArrayDialect, Family
-from dlbridge.source.code import Code, code
 from dlbridge.source.op import Op
+from dlbridge.source.tree.code import Code, code
 
 linear = Family()
 

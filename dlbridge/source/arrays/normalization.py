@@ -5,8 +5,8 @@ from __future__ import annotations
 from dlbridge.ops import traits
 from dlbridge.passes.layout import DOMAIN
 from dlbridge.source.arrays import ArrayDialect, Family
-from dlbridge.source.code import Code, call, code
 from dlbridge.source.op import Emit, Op
+from dlbridge.source.tree.code import Code, call, code
 
 normalization = Family()
 

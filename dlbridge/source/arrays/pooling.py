@@ -8,8 +8,8 @@ import numpy as np
 
 from dlbridge.passes.layout import DOMAIN
 from dlbridge.source.arrays import ArrayDialect, Family
-from dlbridge.source.code import Code, Raw, call
 from dlbridge.source.op import Op
+from dlbridge.source.tree.code import Code, Raw, call
 from dlbridge.source.windows import Pads, pads_of, window
 
 pooling = Family()

@@ -8,8 +8,8 @@ import onnx_ir as ir
 
 from dlbridge.ops.extension import DOMAIN
 from dlbridge.source.arrays import ArrayDialect, Family
-from dlbridge.source.code import Code, call
 from dlbridge.source.op import Op
+from dlbridge.source.tree.code import Code, call
 
 quantization = Family()
 

@@ -7,8 +7,8 @@ from typing import Any
 import onnx_ir as ir
 
 from dlbridge.source.arrays import ArrayDialect, Family
-from dlbridge.source.code import Code, Raw, call, code
 from dlbridge.source.op import Emit, Op
+from dlbridge.source.tree.code import Code, Raw, call, code
 
 reduction = Family()
 _FUNCTIONS = {"ReduceSum": "sum", "ReduceProd": "prod"}

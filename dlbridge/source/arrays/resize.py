@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from dlbridge.source.arrays import ArrayDialect
-from dlbridge.source.code import code
 from dlbridge.source.op import Op
+from dlbridge.source.tree.code import code
 
 #: The largest denominator of a scale that is printed as a fraction.
 _LARGEST_DENOMINATOR = 64

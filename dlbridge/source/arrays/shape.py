@@ -12,9 +12,9 @@ import onnx_ir as ir
 from dlbridge.passes import layout, stacked
 from dlbridge.source.arithmetic import Element
 from dlbridge.source.arrays import ArrayDialect, Family
-from dlbridge.source.code import Code, Raw, call, code, cut, join
-from dlbridge.source.expr import Slice
 from dlbridge.source.op import Emit, Op
+from dlbridge.source.tree.code import Code, Raw, call, code, cut, join
+from dlbridge.source.tree.expr import Slice
 
 shape = Family()
 

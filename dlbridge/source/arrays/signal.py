@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from dlbridge.source.arrays import ArrayDialect, Family
-from dlbridge.source.code import Code, call
 from dlbridge.source.op import Op
+from dlbridge.source.tree.code import Code, call
 
 signal = Family()
 _WINDOWS = {"Hann": (0.5, 0.5), "Hamming": (25 / 46, 21 / 46), "Blackman": (0.42, 0.5, 0.08)}

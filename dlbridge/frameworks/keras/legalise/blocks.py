@@ -13,8 +13,8 @@ from dlbridge.ops.keys import layer_key
 from dlbridge.passes.rewriter import Rewriter, Site
 from dlbridge.source import blocks
 from dlbridge.source.blocks import is_weight
+from dlbridge.source.condense.steps import MIN_STEPS
 from dlbridge.source.op import Emit
-from dlbridge.source.steps import MIN_STEPS
 
 #: Ops that Keras computes without a layer too, on a weight that is handed to the block.
 _WITHOUT_LAYER = frozenset({"Conv", "ConvTranspose", "Embedding", "LayerNormalization", "Linear", "RMSNormalization"})

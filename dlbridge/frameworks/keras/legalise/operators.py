@@ -11,9 +11,9 @@ from collections.abc import Callable, Collection, Mapping
 
 import onnx_ir as ir
 
-from dlbridge.source.code import Code, call
-from dlbridge.source.expr import BinOp, is_size
 from dlbridge.source.op import Emit
+from dlbridge.source.tree.code import Code, call
+from dlbridge.source.tree.expr import BinOp, is_size
 
 _FUNCTIONS = {
     "+": "ops.add",

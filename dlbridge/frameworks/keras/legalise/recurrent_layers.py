@@ -24,7 +24,6 @@ from dlbridge.ops import traits
 from dlbridge.passes.matching import Match, is_read, match, producer
 from dlbridge.passes.node_by_node import legalise
 from dlbridge.passes.rewriter import Site
-from dlbridge.source.code import single
 from dlbridge.source.op import Op, bare
 from dlbridge.source.recurrent import (
     LENGTHS,
@@ -37,6 +36,7 @@ from dlbridge.source.recurrent import (
     native_readers,
     readers,
 )
+from dlbridge.source.tree.code import single
 
 #: The standard's activations, in small letters, as Keras calls them, with the numbers that make them the same.
 _ACTIVATIONS: dict[str, tuple[Any, ...]] = {

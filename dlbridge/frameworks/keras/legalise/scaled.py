@@ -13,10 +13,10 @@ from collections.abc import Callable, Collection, Mapping
 import onnx_ir as ir
 
 from dlbridge.frameworks.keras import helpers
-from dlbridge.source.code import Code
-from dlbridge.source.expr import BinOp, Call, dotted
 from dlbridge.source.op import Emit
 from dlbridge.source.printing import definitions_of
+from dlbridge.source.tree.code import Code
+from dlbridge.source.tree.expr import BinOp, Call, dotted
 
 
 def taken_for_sparse(

@@ -16,8 +16,8 @@ import keras
 
 from dlbridge.frameworks.keras import compat
 from dlbridge.frameworks.keras.printing.needs import nodes_of
-from dlbridge.source.code import Code
-from dlbridge.source.expr import Call, dotted, layer_inputs
+from dlbridge.source.tree.code import Code
+from dlbridge.source.tree.expr import Call, dotted, layer_inputs
 
 if TYPE_CHECKING:
     from dlbridge.frameworks.keras.writer import KerasWriter

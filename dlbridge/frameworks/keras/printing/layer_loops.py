@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dlbridge.source.code import expression
-from dlbridge.source.expr import Const, Expr, FString, Keyword, Var
-from dlbridge.source.loops import Loop, roll
+from dlbridge.source.condense.loops import Loop, roll
 from dlbridge.source.names import Names
-from dlbridge.source.statements import Statement, words
+from dlbridge.source.tree.code import expression
+from dlbridge.source.tree.expr import Const, Expr, FString, Keyword, Var
+from dlbridge.source.tree.statements import Statement, words
 
 #: How many layers of numbered names are made in a loop.
 MIN_ROUNDS = 3

@@ -10,9 +10,9 @@ from dlbridge.frameworks.keras.printing.layer_loops import layer_loops
 from dlbridge.ops import traits
 from dlbridge.source.blocks import Block
 from dlbridge.source.definitions import CONTAINERS
-from dlbridge.source.expr import Comprehension, Expr, Items, Var
 from dlbridge.source.names import is_index
-from dlbridge.source.statements import Assign, For
+from dlbridge.source.tree.expr import Comprehension, Expr, Items, Var
+from dlbridge.source.tree.statements import Assign, For
 
 
 def lists_of_layers(

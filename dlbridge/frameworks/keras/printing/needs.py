@@ -8,10 +8,10 @@ import onnx_ir as ir
 
 from dlbridge.frameworks.keras import helpers
 from dlbridge.source.blocks import Block
-from dlbridge.source.code import Code
 from dlbridge.source.op import Emit
 from dlbridge.source.printing import calls_of
-from dlbridge.source.statements import Class, Def
+from dlbridge.source.tree.code import Code
+from dlbridge.source.tree.statements import Class, Def
 
 #: Calls for what is not known where layers are joined: sizes, a branch, a loop.
 _AT_RUN_TIME = frozenset({"ops.shape", "ops.cond", "ops.scan", "ops.while_loop", "loop_counted"})

@@ -20,15 +20,15 @@ from dlbridge.ops import traits
 from dlbridge.source import printing
 from dlbridge.source.blocks import Block
 from dlbridge.source.bodies import assignments, made_members, merge_return, plain, returned, split_parameters
-from dlbridge.source.code import Code, call, expression
+from dlbridge.source.condense.module_loops import module_loops
+from dlbridge.source.condense.nesting import nest
+from dlbridge.source.condense.unrolled import roll_steps
 from dlbridge.source.definitions import Definition
-from dlbridge.source.expr import Arguments, Attr, Const, Dict, Expr, Items, Name, Var
-from dlbridge.source.module_loops import module_loops
 from dlbridge.source.names import class_name, identifier
-from dlbridge.source.nesting import nest
-from dlbridge.source.statements import Assign, Class, Def, Do, Raise, Return, Statement, Text, variables
-from dlbridge.source.training_code import training_part
-from dlbridge.source.unrolled import roll_steps
+from dlbridge.source.training.code import training_part
+from dlbridge.source.tree.code import Code, call, expression
+from dlbridge.source.tree.expr import Arguments, Attr, Const, Dict, Expr, Items, Name, Var
+from dlbridge.source.tree.statements import Assign, Class, Def, Do, Raise, Return, Statement, Text, variables
 from dlbridge.source.variables import input_names, name_values, names_read, output_names
 
 if TYPE_CHECKING:

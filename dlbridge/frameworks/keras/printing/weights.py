@@ -10,12 +10,12 @@ from dlbridge.frameworks.keras.printing.printer import flat, member, variable_pa
 from dlbridge.frameworks.keras.rules import KERAS_DTYPES
 from dlbridge.ops import traits
 from dlbridge.source.blocks import Block
-from dlbridge.source.code import Code, Literal, call, code
 from dlbridge.source.definitions import Line, Member, Written
-from dlbridge.source.expr import Const, FString, Var
-from dlbridge.source.expr_printer import text_of
-from dlbridge.source.literals import is_counted, is_repeated
 from dlbridge.source.names import Names, identifier
+from dlbridge.source.tree.code import Code, Literal, call, code
+from dlbridge.source.tree.expr import Const, FString, Var
+from dlbridge.source.tree.expr_printer import text_of
+from dlbridge.source.tree.literals import is_counted, is_repeated
 from dlbridge.source.weights import Weight
 
 #: Constants with more elements than this come from the weights file, not from the source.

@@ -12,9 +12,9 @@ import onnx_ir as ir
 from dlbridge.frameworks.keras.training.losses import reads_behind
 from dlbridge.frameworks.keras.training.optimizers import OWN, own_class
 from dlbridge.ops import traits
-from dlbridge.source.code import literal_text as text
-from dlbridge.source.training_code import TrainingPrinter
-from dlbridge.source.training_text import Loop, changed_arguments, shown_metrics
+from dlbridge.source.training.code import TrainingPrinter
+from dlbridge.source.training.text import Loop, changed_arguments, shown_metrics
+from dlbridge.source.tree.code import literal_text as text
 
 _LOSSES = {
     "SparseCategoricalCrossentropy": '"sparse_categorical_crossentropy"',

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dlbridge.source.script_images import CHANNELS_LAST, ImageDialect
+from dlbridge.source.training.images import CHANNELS_LAST, ImageDialect
 
 NUMPY = ImageDialect(
     *("np", CHANNELS_LAST, "{}"),

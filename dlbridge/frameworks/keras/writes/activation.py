@@ -10,9 +10,9 @@ import onnx_ir as ir
 from dlbridge.frameworks.keras.rules import ACTIVATION_NAMES, broadcasts_far, keras_dtype, rules
 from dlbridge.frameworks.keras.writes.elementwise import is_tensor, operand
 from dlbridge.source.arrays import Activation
-from dlbridge.source.code import Code, call, code
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
+from dlbridge.source.tree.code import Code, call, code
 
 
 def _by_name(name: str) -> Activation:

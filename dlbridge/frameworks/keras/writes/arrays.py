@@ -23,7 +23,7 @@ from dlbridge.source.arrays.reduction import reduction
 from dlbridge.source.arrays.shape import shape
 from dlbridge.source.arrays.signal import signal
 from dlbridge.source.arrays.special import special
-from dlbridge.source.code import call
+from dlbridge.source.tree.code import call
 
 KERAS = ArrayDialect(
     spelling=SPELLING,

@@ -9,9 +9,9 @@ import onnx_ir as ir
 from dlbridge.frameworks.keras.rules import FORM, rules
 from dlbridge.passes.layout import DOMAIN
 from dlbridge.source.arrays.convolution import sizes_of, transposed
-from dlbridge.source.code import Code, Default, Literal, call, code
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
+from dlbridge.source.tree.code import Code, Default, Literal, call, code
 from dlbridge.source.windows import Pads, is_same_upper, one_or_all, options, pads_of, transposed_pads
 
 

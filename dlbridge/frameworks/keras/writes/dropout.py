@@ -8,9 +8,9 @@ import onnx_ir as ir
 
 from dlbridge.frameworks.keras.rules import keras_dtype, rules
 from dlbridge.ops.extension import AUGMENTATIONS, DOMAIN, shared_axes
-from dlbridge.source.code import Code, Literal, call, code
 from dlbridge.source.op import Emit, Op
-from dlbridge.source.training_only import gaussian, in_training, without_mask
+from dlbridge.source.training.training_only import gaussian, in_training, without_mask
+from dlbridge.source.tree.code import Code, Literal, call, code
 
 
 @rules("Dropout")

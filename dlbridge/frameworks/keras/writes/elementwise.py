@@ -10,8 +10,8 @@ import onnx_ir as ir
 from dlbridge.frameworks.keras.rules import in_dtype, keras_dtype, rules
 from dlbridge.source.arrays import elementwise as arrays
 from dlbridge.source.arrays.elementwise import is_tensor, is_uint64
-from dlbridge.source.code import Code, call, code
 from dlbridge.source.op import Dim, Op
+from dlbridge.source.tree.code import Code, call, code
 
 _OPERATORS = {"Sub": "-", "Mul": "*", "Less": "<", "LessOrEqual": "<=", "Greater": ">", "GreaterOrEqual": ">="}
 

@@ -6,9 +6,9 @@ import string
 from typing import Any
 
 from dlbridge.frameworks.keras.rules import FORM, keras_dtype, rules
-from dlbridge.source.code import Code, Literal, call, code
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
+from dlbridge.source.tree.code import Code, Literal, call, code
 
 
 @rules("Linear", domain=FORM)

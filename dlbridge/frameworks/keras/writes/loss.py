@@ -5,8 +5,8 @@ from __future__ import annotations
 from dlbridge.frameworks.keras.rules import rules
 from dlbridge.frameworks.keras.writes.arrays import KERAS
 from dlbridge.source.arrays.loss import loss
-from dlbridge.source.code import Code, call, code
 from dlbridge.source.op import Emit, Op
+from dlbridge.source.tree.code import Code, call, code
 
 _REDUCED = {"mean": "ops.mean({})", "sum": "ops.sum({})", "none": "{}"}
 

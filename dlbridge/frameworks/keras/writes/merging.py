@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dlbridge.frameworks.keras.legalise.merges import LAYERS
 from dlbridge.frameworks.keras.rules import FORM, rules
-from dlbridge.source.code import call
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
+from dlbridge.source.tree.code import call
 
 
 @rules(*LAYERS, domain=FORM)

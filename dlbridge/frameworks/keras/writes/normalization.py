@@ -10,9 +10,9 @@ from dlbridge.frameworks.keras.rules import FORM, kinds_of, rules
 from dlbridge.ops import traits
 from dlbridge.passes.layout import DOMAIN
 from dlbridge.source.arrays.normalization import batch_counter, batch_norm_on_batch, does_nothing
-from dlbridge.source.code import Code, call, code
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
+from dlbridge.source.tree.code import Code, call, code
 from dlbridge.source.weights import Weight
 
 

@@ -15,9 +15,9 @@ from dlbridge.source.arrays.pooling import (
     padded,
     with_overhang,
 )
-from dlbridge.source.code import Code, Literal, call
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
+from dlbridge.source.tree.code import Code, Literal, call
 from dlbridge.source.windows import is_same_upper, one_or_all, pads_of
 
 

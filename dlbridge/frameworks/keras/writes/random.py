@@ -7,8 +7,8 @@ from typing import Any
 import onnx_ir as ir
 
 from dlbridge.frameworks.keras.rules import in_dtype, keras_dtype, rules
-from dlbridge.source.code import Code, call, code
 from dlbridge.source.op import Op
+from dlbridge.source.tree.code import Code, call, code
 
 
 def _options(op: Op) -> dict[str, Any]:

@@ -8,10 +8,10 @@ import onnx_ir as ir
 
 from dlbridge.frameworks.keras.legalise.recurrent_layers import MASK, activation_names
 from dlbridge.frameworks.keras.rules import FORM, keras_dtype, kinds_of, rules
-from dlbridge.source.code import Code, Raw, call, code
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
 from dlbridge.source.recurrent import LENGTHS, STATE, STATES, as_read, by_formula, directions
+from dlbridge.source.tree.code import Code, Raw, call, code
 from dlbridge.source.weights import View, Weight
 
 #: Op -> (layer, its name in variable paths, gates in Keras' order as places in ONNX' order).

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dlbridge.frameworks.keras.rules import rules
-from dlbridge.source.code import Code, call, code
 from dlbridge.source.op import Op
+from dlbridge.source.tree.code import Code, call, code
 
 
 @rules("ArgMax", "ArgMin")

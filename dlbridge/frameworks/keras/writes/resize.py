@@ -17,9 +17,9 @@ from dlbridge.source.arrays.resize import (
     target_options,
     target_shape,
 )
-from dlbridge.source.code import Code, call, code
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
+from dlbridge.source.tree.code import Code, call, code
 from dlbridge.source.windows import one_or_all
 
 

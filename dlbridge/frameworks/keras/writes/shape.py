@@ -15,8 +15,8 @@ from dlbridge.passes import stacked
 from dlbridge.source.arithmetic import Element
 from dlbridge.source.arrays import shape as arrays
 from dlbridge.source.arrays.shape import Padding, joined, own_sizes, pad_at_run_time, product
-from dlbridge.source.code import Code, Literal, call, code
 from dlbridge.source.op import Dim, Emit, Layer, Op
+from dlbridge.source.tree.code import Code, Literal, call, code
 
 
 def _is_static(dims: list[Dim]) -> bool:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from dlbridge.source.code import literal_text as text
-from dlbridge.source.training_code import TrainingPrinter
-from dlbridge.source.training_text import Loop, LossCode, rows_of
+from dlbridge.source.training.code import TrainingPrinter
+from dlbridge.source.training.text import Loop, LossCode, rows_of
+from dlbridge.source.tree.code import literal_text as text
 
 #: What the loop calls by these names.
 _VARIABLES = (

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dlbridge.frameworks.nnx.rules import rules
 from dlbridge.source.arrays import Activation
-from dlbridge.source.code import Code, call, code
 from dlbridge.source.op import Op
+from dlbridge.source.tree.code import Code, call, code
 
 _ALPHA = {"alpha": "alpha"}
 ACTIVATIONS = {

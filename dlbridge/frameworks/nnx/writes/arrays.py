@@ -22,7 +22,7 @@ from dlbridge.source.arrays.reduction import reduction
 from dlbridge.source.arrays.shape import shape
 from dlbridge.source.arrays.signal import signal
 from dlbridge.source.arrays.special import special
-from dlbridge.source.repeats import DOMAIN, further_call
+from dlbridge.source.condense.repeats import DOMAIN, further_call
 
 FAMILIES = (attention, control, elementwise, image, indexing, linear, normalization, pooling, reduction, shape, special)
 for family in (operators, losses, *FAMILIES):

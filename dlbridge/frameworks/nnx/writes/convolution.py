@@ -7,9 +7,9 @@ from typing import Any
 from dlbridge.frameworks.nnx.rules import RNGS, param_dtype, rules
 from dlbridge.passes.layout import DOMAIN
 from dlbridge.source.arrays.convolution import sizes_of, transposed
-from dlbridge.source.code import Code, Default, Literal, call, code
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
+from dlbridge.source.tree.code import Code, Default, Literal, call, code
 from dlbridge.source.windows import is_same_upper, one_or_all, pads_of, transposed_pads
 
 

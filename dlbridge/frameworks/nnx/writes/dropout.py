@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dlbridge.frameworks.nnx.rules import RNGS, rules
 from dlbridge.ops.extension import DOMAIN, shared_axes
-from dlbridge.source.code import Code, Literal, call, code
 from dlbridge.source.op import Emit, Op
-from dlbridge.source.training_only import gaussian, in_training, without_mask
+from dlbridge.source.training.training_only import gaussian, in_training, without_mask
+from dlbridge.source.tree.code import Code, Literal, call, code
 
 
 @rules("Dropout")

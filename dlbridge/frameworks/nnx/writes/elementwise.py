@@ -10,8 +10,8 @@ import onnx_ir as ir
 from dlbridge.frameworks.nnx.rules import NNX, cast, nnx_dtype, quoted_dtype, rules
 from dlbridge.source.arrays.elementwise import is_tensor, is_uint64, operands
 from dlbridge.source.arrays.quantization import quantize
-from dlbridge.source.code import Code, call, code
 from dlbridge.source.op import Op
+from dlbridge.source.tree.code import Code, call, code
 
 
 @rules("Div")

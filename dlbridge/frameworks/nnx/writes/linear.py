@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dlbridge.frameworks.nnx.rules import RNGS, param_dtype, rules
-from dlbridge.source.code import Code, Literal, call, code
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
+from dlbridge.source.tree.code import Code, Literal, call, code
 
 
 @rules("Linear", domain="dlbridge")

@@ -8,9 +8,9 @@ from dlbridge.frameworks.nnx.rules import RNGS, param_dtype, rules
 from dlbridge.ops import traits
 from dlbridge.passes.layout import DOMAIN
 from dlbridge.source.arrays.normalization import batch_norm_on_batch, does_nothing
-from dlbridge.source.code import Code, Literal, call, code
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
+from dlbridge.source.tree.code import Code, Literal, call, code
 from dlbridge.source.weights import Weight
 
 _STATISTICS = {"batch": "nnx.BatchNorm", "running": "FrozenBatchNorm"}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dlbridge.frameworks.nnx.rules import NNX, rules
 from dlbridge.passes.layout import DOMAIN
 from dlbridge.source.arrays import pooling
-from dlbridge.source.code import Code, call
 from dlbridge.source.op import Op
+from dlbridge.source.tree.code import Code, call
 from dlbridge.source.windows import Pads, pads_of
 
 

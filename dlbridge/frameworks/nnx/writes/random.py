@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from dlbridge.frameworks.nnx.rules import NNX, rules
-from dlbridge.source.code import Code, call, code
 from dlbridge.source.op import Op
+from dlbridge.source.tree.code import Code, call, code
 
 
 def _key(op: Op) -> Code:

@@ -13,8 +13,8 @@ from dlbridge.source.arrays.resize import (
     target_options,
     target_shape,
 )
-from dlbridge.source.code import Code, call, code
 from dlbridge.source.op import Op
+from dlbridge.source.tree.code import Code, call, code
 
 
 @rules("Resize", "Upsample")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dlbridge.frameworks.nnx.rules import NNX, dtype_name, ints, rules
 from dlbridge.source.arrays.shape import Padding, pad_at_run_time, product, reshaped_to, sizes_in_code
-from dlbridge.source.code import Code, call, code, method
 from dlbridge.source.op import Op
+from dlbridge.source.tree.code import Code, call, code, method
 
 
 @rules("Reshape")

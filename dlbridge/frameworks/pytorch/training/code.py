@@ -6,10 +6,10 @@ from collections.abc import Collection
 from typing import Any
 
 from dlbridge.frameworks.pytorch.training.optimizers import OWN
-from dlbridge.source.code import literal_text as text
 from dlbridge.source.names import Names, identifier
-from dlbridge.source.training_code import TrainingPrinter
-from dlbridge.source.training_text import Loop, LossCode, changed_arguments, rows_of, shown_metrics
+from dlbridge.source.training.code import TrainingPrinter
+from dlbridge.source.training.text import Loop, LossCode, changed_arguments, rows_of, shown_metrics
+from dlbridge.source.tree.code import literal_text as text
 
 _METRICS = ("accuracy", "mean_absolute_error", "mean_squared_error")
 #: What the loop calls by these names.

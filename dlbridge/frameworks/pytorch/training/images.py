@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dlbridge.source.script_images import CHANNELS_FIRST, ImageDialect, normal
+from dlbridge.source.training.images import CHANNELS_FIRST, ImageDialect, normal
 
 TORCH = ImageDialect(
     *("torch", CHANNELS_FIRST, "torch.from_numpy({})"),

@@ -7,9 +7,9 @@ from typing import Any
 
 from dlbridge.frameworks.pytorch.rules import rules
 from dlbridge.source.arrays import Activation
-from dlbridge.source.code import Code, Literal, call, code
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
+from dlbridge.source.tree.code import Code, Literal, call, code
 
 ACTIVATIONS = {
     "Relu": Activation("F.relu", "nn.ReLU"),

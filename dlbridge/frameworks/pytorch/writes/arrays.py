@@ -27,7 +27,7 @@ from dlbridge.source.arrays.reduction import reduction
 from dlbridge.source.arrays.shape import shape
 from dlbridge.source.arrays.signal import signal
 from dlbridge.source.arrays.special import special
-from dlbridge.source.code import Code, call, code, method
+from dlbridge.source.tree.code import Code, call, code, method
 
 #: Function, as ``keras.ops`` calls it -> the method of tensors.
 _METHODS = {"max": "amax", "min": "amin", "squeeze": "squeeze"}

@@ -10,8 +10,8 @@ from dlbridge.frameworks.pytorch.rules import first_output, rules
 from dlbridge.frameworks.pytorch.writes.arrays import TORCH
 from dlbridge.source.arrays.attention import MASK, is_plain, through_state
 from dlbridge.source.arrays.attention import attend as attend_by_arrays
-from dlbridge.source.code import Code, call, code
 from dlbridge.source.op import Emit, Op
+from dlbridge.source.tree.code import Code, call, code
 
 
 @rules("Attention")

@@ -8,9 +8,9 @@ import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch.rules import rules, torch_dtype
 from dlbridge.source.arrays.control import body_of, empty_outputs
-from dlbridge.source.code import Code, Raw, call, code
-from dlbridge.source.expr import Attr, Val
 from dlbridge.source.op import Op
+from dlbridge.source.tree.code import Code, Raw, call, code
+from dlbridge.source.tree.expr import Attr, Val
 
 
 @rules("If")

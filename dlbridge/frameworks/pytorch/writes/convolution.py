@@ -6,9 +6,9 @@ from typing import Any
 
 from dlbridge.frameworks.pytorch.rules import rules
 from dlbridge.source.arrays.convolution import sizes_of
-from dlbridge.source.code import Code, Default, Literal, call
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
+from dlbridge.source.tree.code import Code, Default, Literal, call
 from dlbridge.source.weights import Weight
 from dlbridge.source.windows import Pads, one_or_all, options, pads_of, window
 

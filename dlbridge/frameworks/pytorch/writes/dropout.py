@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dlbridge.frameworks.pytorch.rules import first_output, rules
 from dlbridge.ops.extension import DOMAIN, shared_axes
-from dlbridge.source.code import Code, Literal, call, code
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
-from dlbridge.source.training_only import gaussian, in_training
+from dlbridge.source.training.training_only import gaussian, in_training
+from dlbridge.source.tree.code import Code, Literal, call, code
 
 
 @rules("Dropout")

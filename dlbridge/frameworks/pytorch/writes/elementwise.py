@@ -6,8 +6,8 @@ import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch.rules import rules, torch_dtype
 from dlbridge.source.arrays.elementwise import is_tensor, is_uint64, operands
-from dlbridge.source.code import Code, call, code
 from dlbridge.source.op import Emit, Layer, Op
+from dlbridge.source.tree.code import Code, call, code
 
 
 @rules("Div")

@@ -10,8 +10,8 @@ from dlbridge.frameworks.pytorch.rules import ints, rules
 from dlbridge.frameworks.pytorch.writes.elementwise import is_tensor
 from dlbridge.frameworks.pytorch.writes.shape import method
 from dlbridge.ops import traits
-from dlbridge.source.code import Code, call, code
 from dlbridge.source.op import Op
+from dlbridge.source.tree.code import Code, call, code
 
 _REDUCTIONS = {"mul": "prod", "max": "amax", "min": "amin"}
 

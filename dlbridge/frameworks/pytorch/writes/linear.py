@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dlbridge.frameworks.pytorch.rules import rules
 from dlbridge.ops import traits
-from dlbridge.source.code import Code, Literal, call, code
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
+from dlbridge.source.tree.code import Code, Literal, call, code
 from dlbridge.source.weights import Weight
 
 #: Whether a matrix is held transposed -> how it is made of the initializer.

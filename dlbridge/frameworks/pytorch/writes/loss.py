@@ -7,8 +7,8 @@ from typing import Any
 import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch.rules import first_output, rules
-from dlbridge.source.code import Code, call, code
 from dlbridge.source.op import Emit, Op
+from dlbridge.source.tree.code import Code, call, code
 
 
 @rules("NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss")

@@ -7,9 +7,9 @@ from typing import Any
 from dlbridge.frameworks.pytorch.rules import first_output, rules
 from dlbridge.ops import traits
 from dlbridge.source.arrays.normalization import batch_counter
-from dlbridge.source.code import Code, Literal, Raw, call, code, single
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
+from dlbridge.source.tree.code import Code, Literal, Raw, call, code, single
 from dlbridge.source.weights import Weight
 
 _NO_AFFINE = {"elementwise_affine": False}

@@ -6,8 +6,8 @@ from typing import Any
 
 from dlbridge.frameworks.pytorch.rules import rules, torch_dtype
 from dlbridge.frameworks.pytorch.writes.convolution import flat, is_symmetric
-from dlbridge.source.code import Code, Raw, call, code
 from dlbridge.source.op import Emit, Layer, Op
+from dlbridge.source.tree.code import Code, Raw, call, code
 from dlbridge.source.windows import Pads, one_or_all, options, pads_of, window
 
 

@@ -6,8 +6,8 @@ import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch.rules import rules
 from dlbridge.ops.extension import DOMAIN
-from dlbridge.source.code import Code, call, code, single
 from dlbridge.source.op import Op
+from dlbridge.source.tree.code import Code, call, code, single
 
 
 @rules("FakeQuantize", domain=DOMAIN)

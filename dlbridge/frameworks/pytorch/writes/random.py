@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from dlbridge.frameworks.pytorch.rules import placed, rules, torch_dtype
-from dlbridge.source.code import Code, Raw, call, code
 from dlbridge.source.op import Op
+from dlbridge.source.tree.code import Code, Raw, call, code
 
 
 def _generator(op: Op) -> dict[str, Any]:

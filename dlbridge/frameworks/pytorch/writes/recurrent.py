@@ -12,11 +12,11 @@ import onnx_ir as ir
 from dlbridge.frameworks.pytorch.legalise.recurrent_layers import WEIGHTS, nonlinearity
 from dlbridge.frameworks.pytorch.rules import FORM, rules
 from dlbridge.ops import traits
-from dlbridge.source.code import Code, Literal, call, code
 from dlbridge.source.definitions import LAYER
-from dlbridge.source.expr import LayerHere
 from dlbridge.source.op import Emit, Layer, Op
 from dlbridge.source.recurrent import STATES, as_read, by_formula, directions
+from dlbridge.source.tree.code import Code, Literal, call, code
+from dlbridge.source.tree.expr import LayerHere
 from dlbridge.source.weights import View, Weight
 
 #: Op -> the place of each of ONNX's gates in PyTorch's order.

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from dlbridge.frameworks.pytorch.rules import rules
-from dlbridge.source.repeats import DOMAIN, further_call
+from dlbridge.source.condense.repeats import DOMAIN, further_call
 
 rules("Call", domain=DOMAIN)(further_call)

@@ -7,8 +7,8 @@ from typing import Any
 from dlbridge.frameworks.pytorch.rules import ints, rules
 from dlbridge.frameworks.pytorch.writes.arrays import TORCH
 from dlbridge.source.arrays.resize import asked, formula_options, keeps, stretches, target_options
-from dlbridge.source.code import Code, call
 from dlbridge.source.op import Emit, Layer, Op
+from dlbridge.source.tree.code import Code, call
 from dlbridge.source.windows import one_or_all
 
 

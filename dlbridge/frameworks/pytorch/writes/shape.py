@@ -22,9 +22,9 @@ from dlbridge.source.arrays.shape import (
     reshaped_to,
     sizes_in_code,
 )
-from dlbridge.source.code import Code, Literal, call, code, join, method, node
-from dlbridge.source.expr import Slice
 from dlbridge.source.op import Emit, Layer, Op
+from dlbridge.source.tree.code import Code, Literal, call, code, join, method, node
+from dlbridge.source.tree.expr import Slice
 
 
 def same(a: Element, b: Element) -> bool:

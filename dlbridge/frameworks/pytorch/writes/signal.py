@@ -5,8 +5,8 @@ from __future__ import annotations
 from dlbridge.frameworks.pytorch.rules import rules, torch_dtype
 from dlbridge.frameworks.pytorch.writes.arrays import TORCH
 from dlbridge.source.arrays.signal import stft_options
-from dlbridge.source.code import Code, call, code
 from dlbridge.source.op import Op
+from dlbridge.source.tree.code import Code, call, code
 
 
 @rules("HannWindow", "HammingWindow", "BlackmanWindow")

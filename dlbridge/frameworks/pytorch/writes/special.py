@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dlbridge.frameworks.pytorch.rules import rules
 from dlbridge.ops.extension import DOMAIN
-from dlbridge.source.code import Code, call
 from dlbridge.source.op import Op
+from dlbridge.source.tree.code import Code, call
 
 #: What PyTorch calls the functions of the ``dlbridge`` domain.
 FUNCTIONS = {

@@ -8,8 +8,8 @@ from dlbridge.frameworks.pytorch.legalise.weight_norms import LENGTHS, PARTS, WE
 from dlbridge.frameworks.pytorch.rules import FORM, rules
 from dlbridge.frameworks.pytorch.writes.convolution import conv, conv_transpose
 from dlbridge.frameworks.pytorch.writes.linear import linear
-from dlbridge.source.code import Default, Raw, call
 from dlbridge.source.op import Emit, Layer, Op
+from dlbridge.source.tree.code import Default, Raw, call
 from dlbridge.source.weights import Weight
 
 _LAYERS = {"Conv": conv, "ConvTranspose": conv_transpose, "Linear": linear}

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from dlbridge.source.document import INDENT, WIDTH, Bracket, Document, lines
-from dlbridge.source.expr import Expr, Items, Name, Var
-from dlbridge.source.expr_printer import document
-from dlbridge.source.template import expression_of
+from dlbridge.source.tree.document import INDENT, WIDTH, Bracket, Document, lines
+from dlbridge.source.tree.expr import Expr, Items, Name, Var
+from dlbridge.source.tree.expr_printer import document
+from dlbridge.source.tree.template import expression_of
 
 
 class Statement:

@@ -11,14 +11,14 @@ from dlbridge.model import Model
 from dlbridge.ops import traits
 from dlbridge.ops.names import prefixes
 from dlbridge.source.blocks import Block
-from dlbridge.source.code import Code, call
-from dlbridge.source.dialect import Dialect
-from dlbridge.source.expr import Attr, Const, Index, Items, Name
-from dlbridge.source.members import LISTED
+from dlbridge.source.classes.dialect import Dialect
+from dlbridge.source.classes.members import LISTED
 from dlbridge.source.names import is_index, is_plain
 from dlbridge.source.op import Emit, Layer
 from dlbridge.source.paths import Paths
-from dlbridge.source.statements import Assign, Statement
+from dlbridge.source.tree.code import Code, call
+from dlbridge.source.tree.expr import Attr, Const, Index, Items, Name
+from dlbridge.source.tree.statements import Assign, Statement
 from dlbridge.source.weights import View, Weight
 
 #: Kinds of the weights that are parameters in a framework.

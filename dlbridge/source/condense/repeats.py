@@ -19,9 +19,9 @@ from dlbridge.ops.keys import op_key
 from dlbridge.ops.names import unique
 from dlbridge.passes.matching import subgraphs
 from dlbridge.source.blocks import is_weight
-from dlbridge.source.code import join
 from dlbridge.source.op import Emit, Op
 from dlbridge.source.paths import Paths
+from dlbridge.source.tree.code import join
 
 DOMAIN = "dlbridge.call"
 #: Attributes of the node: the module's path, and how many values the call reads.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dlbridge.source.bodies import made_members
-from dlbridge.source.code import call, expression
+from dlbridge.source.classes.dialect import Dialect
 from dlbridge.source.definitions import Definition
-from dlbridge.source.dialect import Dialect
-from dlbridge.source.expr import Attr, Comprehension, Const, Expr, Index, Items, Name
-from dlbridge.source.expr_printer import text_of
 from dlbridge.source.names import is_index, is_plain
-from dlbridge.source.statements import Assign, Statement
+from dlbridge.source.tree.code import call, expression
+from dlbridge.source.tree.expr import Attr, Comprehension, Const, Expr, Index, Items, Name
+from dlbridge.source.tree.expr_printer import text_of
+from dlbridge.source.tree.statements import Assign, Statement
 
 #: Kinds of what stands in lists.
 LISTED = ("module", "parameter", "frozen")

@@ -8,11 +8,11 @@ from typing import Any
 
 import onnx_ir as ir
 
-from dlbridge.source import expr, template
-from dlbridge.source.expr import Arguments, BinOp, Expr, Items, Keyword, Lit, Literal, Slice, Val
-from dlbridge.source.expr_printer import text_of
-from dlbridge.source.literals import literal_text, single
-from dlbridge.source.template import LAYER
+from dlbridge.source.tree import expr, template
+from dlbridge.source.tree.expr import Arguments, BinOp, Expr, Items, Keyword, Lit, Literal, Slice, Val
+from dlbridge.source.tree.expr_printer import text_of
+from dlbridge.source.tree.literals import literal_text, single
+from dlbridge.source.tree.template import LAYER
 
 Code = Expr
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from dlbridge.source.expr import Comprehension, Const, Expr, Items, Lambda, Lit, Name, Var
-from dlbridge.source.statements import Assign, For, Statement, words
+from dlbridge.source.tree.expr import Comprehension, Const, Expr, Items, Lambda, Lit, Name, Var
+from dlbridge.source.tree.statements import Assign, For, Statement, words
 
 #: How many steps there are at least, how many statements a loop saves at least, how many a step has at most.
 MIN_STEPS, MIN_SAVED, MAX_SIZE = 3, 4, 60

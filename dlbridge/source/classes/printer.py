@@ -10,20 +10,20 @@ from dlbridge.ops import traits
 from dlbridge.source import printing
 from dlbridge.source.blocks import is_weight
 from dlbridge.source.bodies import assignments, merge_return, plain, returned, split_parameters
-from dlbridge.source.code import Code, Literal, call, expression
+from dlbridge.source.classes.dialect import Dialect
+from dlbridge.source.classes.members import member_statements
+from dlbridge.source.condense.module_loops import module_loops
+from dlbridge.source.condense.nesting import nest
+from dlbridge.source.condense.unrolled import roll_steps
 from dlbridge.source.definitions import Definition, OptionalSteps
-from dlbridge.source.dialect import Dialect
-from dlbridge.source.expr import Attr, Call, Comprehension, Expr, Lit, Name, Star, Val, Var
-from dlbridge.source.expr_printer import text_of
-from dlbridge.source.members import member_statements
-from dlbridge.source.module_loops import module_loops
-from dlbridge.source.nesting import nest
-from dlbridge.source.statements import Assign, Class, Def, Do, Return, Statement
-from dlbridge.source.unrolled import roll_steps
+from dlbridge.source.tree.code import Code, Literal, call, expression
+from dlbridge.source.tree.expr import Attr, Call, Comprehension, Expr, Lit, Name, Star, Val, Var
+from dlbridge.source.tree.expr_printer import text_of
+from dlbridge.source.tree.statements import Assign, Class, Def, Do, Return, Statement
 from dlbridge.source.variables import input_names, name_values, names_read, output_names
 
 if TYPE_CHECKING:
-    from dlbridge.source.modules import ModuleWriter
+    from dlbridge.source.classes.writer import ModuleWriter
 
 _INIT = expression("super().__init__")
 

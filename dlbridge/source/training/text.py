@@ -9,8 +9,8 @@ from typing import Any
 
 from dlbridge.model import Model
 from dlbridge.ops import traits
-from dlbridge.source.code import literal_text as text
 from dlbridge.source.names import argument_names
+from dlbridge.source.tree.code import literal_text as text
 
 #: Settings of a loss beside its formula.
 _OF_LOSS = {

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dlbridge.ops.extension import DOMAIN
-from dlbridge.source.code import Code, call, code
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op, Rules
+from dlbridge.source.tree.code import Code, call, code
 
 
 def in_training(op: Op, new: Code) -> Emit | Code:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dlbridge.source.code import expression
-from dlbridge.source.expr import Attr, Call, Const, Expr, Index, Slice, Var, dotted
-from dlbridge.source.expr_printer import text_of
-from dlbridge.source.layer_variables import one_variable
-from dlbridge.source.loops import Loop, roll
+from dlbridge.source.condense.layer_variables import one_variable
+from dlbridge.source.condense.loops import Loop, roll
 from dlbridge.source.names import Names, identifier, is_index
-from dlbridge.source.statements import Statement, words
+from dlbridge.source.tree.code import expression
+from dlbridge.source.tree.expr import Attr, Call, Const, Expr, Index, Slice, Var, dotted
+from dlbridge.source.tree.expr_printer import text_of
+from dlbridge.source.tree.statements import Statement, words
 
 #: With fewer children than this, call each by name instead of looping over all of them.
 MIN_CHILDREN = 4

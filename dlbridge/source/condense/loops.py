@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from dlbridge.source.expr import Expr, Name
-from dlbridge.source.statements import Assign, For, Statement
+from dlbridge.source.tree.expr import Expr, Name
+from dlbridge.source.tree.statements import Assign, For, Statement
 
 #: How many statements the body of a loop may have.
 MAX_BODY = 4

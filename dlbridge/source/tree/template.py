@@ -8,7 +8,7 @@ import string
 from collections.abc import Callable
 from typing import Any
 
-from dlbridge.source import expr
+from dlbridge.source.tree import expr
 
 #: What a template calls the layer of its node (``expr.LayerHere``).
 LAYER = "__layer__"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from dlbridge.source.expr import Call, Expr, Var
-from dlbridge.source.statements import Assign, Return, Statement
+from dlbridge.source.tree.expr import Call, Expr, Var
+from dlbridge.source.tree.statements import Assign, Return, Statement
 
 #: For fewer layers, no statement is added that gives what goes through them its name.
 MIN_ROUNDS = 3

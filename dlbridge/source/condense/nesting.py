@@ -9,8 +9,8 @@ from __future__ import annotations
 import bisect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from dlbridge.source.document import INDENT
-from dlbridge.source.expr import (
+from dlbridge.source.tree.document import INDENT
+from dlbridge.source.tree.expr import (
     Arguments,
     Attr,
     BinOp,
@@ -24,7 +24,7 @@ from dlbridge.source.expr import (
     Var,
     dotted,
 )
-from dlbridge.source.statements import Assign, Do, For, Return, Statement
+from dlbridge.source.tree.statements import Assign, Do, For, Return, Statement
 
 #: How deep calls may stand in calls.
 MAX_DEPTH = 3

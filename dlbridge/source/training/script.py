@@ -6,9 +6,9 @@ from typing import Any
 
 from dlbridge.errors import TrainingError
 from dlbridge.runtime.images import IMAGE_SUFFIXES
-from dlbridge.source.code import literal_text as text
 from dlbridge.source.names import argument_names
 from dlbridge.source.program import Source
+from dlbridge.source.tree.code import literal_text as text
 
 
 def file(

@@ -16,11 +16,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from dlbridge.source.code import call
-from dlbridge.source.expr import Attr, BinOp, Const, Expr, Index, Items, Slice, Star, Var
-from dlbridge.source.names import Names
-from dlbridge.source.statements import Assign, Do, For, Statement
-from dlbridge.source.steps import (
+from dlbridge.source.condense.steps import (
     MIN_SAVED,
     Forms,
     Joined,
@@ -34,6 +30,10 @@ from dlbridge.source.steps import (
     lines_of,
     position,
 )
+from dlbridge.source.names import Names
+from dlbridge.source.tree.code import call
+from dlbridge.source.tree.expr import Attr, BinOp, Const, Expr, Index, Items, Slice, Star, Var
+from dlbridge.source.tree.statements import Assign, Do, For, Statement
 
 #: Names that any value may have.
 _FLOWING = ("x", "out")

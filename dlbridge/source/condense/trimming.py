@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
-from dlbridge.source.expr import Call, Const, Expr, Keyword, Lit, Name, Star
-from dlbridge.source.statements import Statement
+from dlbridge.source.tree.expr import Call, Const, Expr, Keyword, Lit, Name, Star
+from dlbridge.source.tree.statements import Statement
 
 #: A longer line of parameters would have to be broken.
 _WIDTH = 120

@@ -11,14 +11,14 @@ import onnx_ir as ir
 
 from dlbridge.source import printing
 from dlbridge.source.arithmetic import Elements
-from dlbridge.source.code import Code, Raw, code, expression
-from dlbridge.source.expr import Attr, Const, Index
 from dlbridge.source.op import Rules
-from dlbridge.source.statements import Assign, Class, Def, Raise, Statement
+from dlbridge.source.tree.code import Code, Raw, code, expression
+from dlbridge.source.tree.expr import Attr, Const, Index
+from dlbridge.source.tree.statements import Assign, Class, Def, Raise, Statement
 
 if TYPE_CHECKING:
+    from dlbridge.source.classes.writer import ModuleWriter
     from dlbridge.source.definitions import Definition
-    from dlbridge.source.modules import ModuleWriter
 
 
 class Dialect:

@@ -11,22 +11,23 @@ from dlbridge.ops import traits
 from dlbridge.passes import Pass, Pipeline
 from dlbridge.passes.pipeline import LAST
 from dlbridge.passes.standard import on_graph
-from dlbridge.source import blocks, repeats
+from dlbridge.source import blocks
 from dlbridge.source.arithmetic import Arithmetic
 from dlbridge.source.blocks import Block
-from dlbridge.source.code import Code, call, expression
-from dlbridge.source.concats import GROW_CONCATS
+from dlbridge.source.classes.dialect import Dialect
+from dlbridge.source.classes.printer import print_file, sequence
+from dlbridge.source.classes.weights import ModuleWeights
+from dlbridge.source.condense import repeats
+from dlbridge.source.condense.concats import GROW_CONCATS
 from dlbridge.source.definitions import Instance, Line, Member, Written, block_class, define, substitute_layer
-from dlbridge.source.dialect import Dialect
 from dlbridge.source.emission import emit_all, pass_weights, returned_values, weight_paths, weights_by_block
-from dlbridge.source.expr_printer import text_of
 from dlbridge.source.functions import Functions
-from dlbridge.source.module_printer import print_file, sequence
-from dlbridge.source.module_weights import ModuleWeights
 from dlbridge.source.names import Names, is_index
 from dlbridge.source.op import Layer
 from dlbridge.source.paths import Paths
 from dlbridge.source.program import Source
+from dlbridge.source.tree.code import Code, call, expression
+from dlbridge.source.tree.expr_printer import text_of
 from dlbridge.source.variables import given_name, hint, hint_of_path
 from dlbridge.source.weights import Weight
 

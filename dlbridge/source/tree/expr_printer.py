@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from dlbridge.source.document import Bracket, Document, flat
-from dlbridge.source.expr import (
+from dlbridge.source.names import quoted
+from dlbridge.source.tree.document import Bracket, Document, flat
+from dlbridge.source.tree.expr import (
     Arguments,
     Attr,
     BinOp,
@@ -32,8 +33,7 @@ from dlbridge.source.expr import (
     Val,
     Var,
 )
-from dlbridge.source.literals import literal_text
-from dlbridge.source.names import quoted
+from dlbridge.source.tree.literals import literal_text
 
 _CLOSE = {"(": ")", "[": "]", "{": "}"}
 _LOOSEST, _TERNARY, _NOT, _COMPARISON, _UNARY, _POWER, _CALL, _ATOM = 0, 1, 4, 5, 12, 13, 15, 16

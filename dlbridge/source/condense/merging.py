@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from dlbridge.source.code import Literal
+from dlbridge.source.tree.code import Literal
 
 if TYPE_CHECKING:
     from dlbridge.source.definitions import Line, Written

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dlbridge.source.code import literal_text as text
+from dlbridge.source.tree.code import literal_text as text
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ import onnx_ir as ir
 
 from dlbridge.model import Model
 from dlbridge.source.names import identifier
-from dlbridge.source.regularized import comment
-from dlbridge.source.statements import Statement, Text, fit
-from dlbridge.source.training_text import Loop, instead, missing
+from dlbridge.source.training.regularized import comment
+from dlbridge.source.training.text import Loop, instead, missing
+from dlbridge.source.tree.statements import Statement, Text, fit
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Models as classes of modules, in any framework that has such."""

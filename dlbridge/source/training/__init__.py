@@ -1,0 +1,1 @@
+"""Training in printed code: scripts and loops, and what trains of the weights."""

@@ -1,0 +1,1 @@
+"""Code as a tree, which rules make and printers lay out."""
