@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
 from dlbridge import checkpoints
 from dlbridge.errors import DlbridgeWarning, FileError, WeightsError, first_line
+from dlbridge.frameworks.pytorch.arrays import dtype_name, shared
 from dlbridge.frameworks.pytorch.files import archive as archive_file
 from dlbridge.limits import check_growth
 
@@ -99,7 +99,7 @@ def _differing(state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor
         {name: tuple(t.shape) for name, t in state.items()}, {name: tuple(t.shape) for name, t in known.items()}
     )
     kinds = [
-        f"{name} is {_dtype(state[name])} in the file, {_dtype(tensor)} in the model"
+        f"{name} is {dtype_name(state[name].dtype)} in the file, {dtype_name(tensor.dtype)} in the model"
         for name, tensor in known.items()
         if name in state and _is_number(tensor) != _is_number(state[name])
     ]
@@ -110,15 +110,11 @@ def _is_number(tensor: torch.Tensor) -> bool:
     return tensor.is_floating_point() or tensor.is_complex()
 
 
-def _dtype(tensor: torch.Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")
-
-
 def _warn_of_rounding(state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor], where: str) -> None:
     """Say it where weights have more digits in the file than the model can hold."""
     pairs = [(state[name], tensor) for name, tensor in own.items() if name in state and not _is_unshaped(tensor)]
     narrowed = {
-        (_dtype(given), _dtype(tensor))
+        (dtype_name(given.dtype), dtype_name(tensor.dtype))
         for given, tensor in pairs
         if _is_number(tensor) and torch.promote_types(given.dtype, tensor.dtype) != tensor.dtype
     }
@@ -134,18 +130,11 @@ def _tensors(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of one file, by name."""
     suffix = path.suffix.lower()
     if suffix in _ARRAYS:
-        return {name: _shared(array) for name, array in checkpoints.arrays(path).items()}
+        return {name: shared(array) for name, array in checkpoints.arrays(path).items()}
     if suffix in _PICKLES:
         return _state_dict(_unpickled(path), str(path))
     hint = f"known: {', '.join((*_PICKLES, *_ARRAYS, checkpoints.INDEX))}"
     raise FileError(f"'{suffix}' is no file of weights that PyTorch reads", where=str(path), hint=hint)
-
-
-def _shared(array: np.ndarray) -> torch.Tensor:
-    """A tensor of the same memory."""
-    if type(array.dtype.type(0)).__module__ == "ml_dtypes":
-        return torch.from_numpy(array.view(f"u{array.dtype.itemsize}")).view(getattr(torch, array.dtype.name))
-    return torch.from_numpy(array)
 
 
 def _unpickled(path: Path) -> Any:

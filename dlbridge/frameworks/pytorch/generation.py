@@ -16,6 +16,7 @@ import torch
 
 from dlbridge.decoding import DECODER, ENCODER, PAST, PRESENT, Settings, Task, check_task, first_size
 from dlbridge.errors import DlbridgeError, require
+from dlbridge.frameworks.pytorch.arrays import dtype_name
 from dlbridge.frameworks.pytorch.export import results
 from dlbridge.frameworks.pytorch.export.caches import TransformersCache, is_transformers
 from dlbridge.frameworks.pytorch.export.calling import Arguments, Calling
@@ -179,7 +180,7 @@ class _Generating(Calling):
                     "generation yet",
                 )
             _, heads, _, width = sizes[0]
-            found[name] = f"{_name(tensors[0].dtype)}[batch,{heads},{length},{width}]"
+            found[name] = f"{dtype_name(tensors[0].dtype)}[batch,{heads},{length},{width}]"
         return found
 
     def _check_mask(self, name: str) -> None:
@@ -299,7 +300,7 @@ def _fixed(layer: Any) -> Tree:
     found = {}
     for name in ("key", "value"):
         _, heads, length, width = layer[name].shape
-        found[name] = f"{_name(layer[name].dtype)}[batch,{heads},{length},{width}]"
+        found[name] = f"{dtype_name(layer[name].dtype)}[batch,{heads},{length},{width}]"
     return found
 
 
@@ -319,7 +320,3 @@ def _source(module: torch.nn.Module, main: str) -> tuple[Any, ...]:
         raise DlbridgeError(f"the sizes of its input '{main}' are not known", where=type(module).__name__)
     said = parse_input(text, main)
     return (said.dtype, *(int(size) for size in said.sizes[1:]))
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

@@ -14,8 +14,8 @@ import onnx_ir as ir
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from dlbridge.errors import DlbridgeError
-from dlbridge.frameworks.pytorch.runner import to_tensor
+from dlbridge.errors import DlbridgeError, first_line
+from dlbridge.frameworks.pytorch.arrays import to_tensor
 from dlbridge.model import Model
 from dlbridge.ops.evaluator import LARGE
 from dlbridge.passes import signature
@@ -45,8 +45,8 @@ def export(live: torch.nn.Module, model: Model, path: Path, *, opset: int) -> Pa
                 live, arguments, dynamo=True, dynamic_shapes=_shapes(live, free), opset_version=opset, verbose=False
             )
     except Exception as error:  # the exporter raises many kinds of errors for what it cannot export
-        reason = str(error.__cause__ or error).strip() or type(error).__name__
-        raise DlbridgeError(f"torch.onnx cannot export it: {reason.splitlines()[0]}", where=model.name) from error
+        reason = first_line(error.__cause__ or error)
+        raise DlbridgeError(f"torch.onnx cannot export it: {reason}", where=model.name) from error
     assert program is not None
     graph = program.model.graph
     signature.rename(graph, model)

@@ -13,13 +13,12 @@ import torch
 from torch.export import ExportedProgram
 
 from dlbridge.frameworks.class_sources import class_sources
-from dlbridge.frameworks.pytorch.arrays import to_array
+from dlbridge.frameworks.pytorch.arrays import to_array, to_tensor
 from dlbridge.frameworks.pytorch.compat import pytree
 from dlbridge.frameworks.pytorch.exact import Exact
 from dlbridge.frameworks.pytorch.export import state
 from dlbridge.frameworks.pytorch.export.calling import Calling
 from dlbridge.frameworks.pytorch.export.training_mode import in_eval_mode
-from dlbridge.frameworks.pytorch.runner import to_tensor
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from dlbridge.errors import WeightsError
-from dlbridge.frameworks.pytorch.arrays import to_array
+from dlbridge.frameworks.pytorch.arrays import shared, to_array, to_tensor
 from dlbridge.frameworks.pytorch.exact import Exact
 from dlbridge.source.program import Source
 
@@ -114,29 +114,4 @@ def save_weights(source: Source, folder: Path) -> None:
 
     The tensors are views, so that what is mapped from files is not copied into memory.
     """
-    torch.save({k: _view(a) for k, a in source.arrays()}, folder / "weights.pt")
-
-
-def to_tensor(array: np.ndarray) -> torch.Tensor:
-    """A tensor of its own memory from an array; bfloat16 and float8 are kept."""
-    if type(array.dtype.type(0)).__module__ == "ml_dtypes":
-        bits = np.array(array, copy=True).view(f"u{array.dtype.itemsize}")
-        return torch.from_numpy(bits).view(getattr(torch, array.dtype.name))
-    return torch.from_numpy(np.array(array, copy=True, order="C"))
-
-
-class _Readable:
-    """The memory of an array that may not be written, for torch, which is to read it alone."""
-
-    def __init__(self, array: np.ndarray) -> None:
-        self.array = array
-        self.__array_interface__ = {**array.__array_interface__, "data": (array.ctypes.data, False)}
-
-
-def _view(array: np.ndarray) -> torch.Tensor:
-    """A tensor that shares an array's memory, to be read alone; bfloat16 and float8 are kept."""
-    name, array = array.dtype.name, np.asarray(array, order="C")
-    is_own = type(array.dtype.type(0)).__module__ == "ml_dtypes"
-    bits = array.view(f"u{array.dtype.itemsize}") if is_own else array
-    tensor = torch.from_numpy(bits if bits.flags.writeable or not bits.size else np.asarray(_Readable(bits)))
-    return tensor.view(getattr(torch, name)) if is_own else tensor
+    torch.save({k: shared(a) for k, a in source.arrays()}, folder / "weights.pt")

@@ -10,13 +10,11 @@ import torch
 from dlbridge.errors import DlbridgeError, WrittenModelError
 from dlbridge.frameworks import single_file
 from dlbridge.frameworks.pytorch import runner
-from dlbridge.frameworks.pytorch.arrays import to_array
+from dlbridge.frameworks.pytorch.arrays import dtype_name, to_array, to_tensor
 from dlbridge.frameworks.pytorch.export import exporting
-from dlbridge.frameworks.pytorch.fx.tensors import DTYPES
+from dlbridge.frameworks.pytorch.fx.tensors import torch_dtype
 from dlbridge.ops import traits
 from dlbridge.source.program import Source
-
-_WORDS = {dtype: str(name).removeprefix("torch.") for name, dtype in DTYPES.items() if not name.is_complex}
 
 
 def save(source: Source, path: Path, where: str) -> None:
@@ -37,7 +35,7 @@ def save(source: Source, path: Path, where: str) -> None:
         torch.export.save(program, path)
         again = torch.export.load(path).module()
     arrays = single_file.inputs(source.model)
-    tensors = [runner.to_tensor(arrays[name]) for name in source.inputs]
+    tensors = [to_tensor(arrays[name]) for name in source.inputs]
     with torch.inference_mode():
         out = again(*tensors)
     found = {name: to_array(value) for name, value in zip(source.outputs, source.in_order(out), strict=True)}
@@ -55,7 +53,6 @@ def _inputs(source: Source) -> tuple[str, ...]:
     texts = []
     for name in source.inputs:
         value = values[name]
-        assert value.dtype is not None
         sizes = [str(size) for size in value.shape or ()]
-        texts.append(f"{_WORDS[value.dtype]}[{','.join(bounds.pop(size, size) for size in sizes)}]")
+        texts.append(f"{dtype_name(torch_dtype(value))}[{','.join(bounds.pop(size, size) for size in sizes)}]")
     return tuple(texts)

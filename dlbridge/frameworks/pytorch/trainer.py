@@ -11,8 +11,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from dlbridge.errors import TrainingError
 from dlbridge.frameworks.pytorch import WriteOptions, compat
-from dlbridge.frameworks.pytorch.arrays import to_array
-from dlbridge.frameworks.pytorch.runner import load, to_tensor, weights
+from dlbridge.frameworks.pytorch.arrays import to_array, to_tensor
+from dlbridge.frameworks.pytorch.runner import load, weights
 from dlbridge.frameworks.pytorch.training import functions as ops
 from dlbridge.frameworks.pytorch.training import losses, optimizers
 from dlbridge.frameworks.pytorch.writer import write

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 import dlbridge
 from dlbridge import frameworks
 from dlbridge.errors import DlbridgeError
-from dlbridge.frameworks.pytorch.runner import to_array
+from dlbridge.frameworks.pytorch.arrays import to_array
 from tests.helpers.paths import GOLDEN
 
 #: How many samples of an operation and a dtype, of the dozens that there are: the first, the last, and between.

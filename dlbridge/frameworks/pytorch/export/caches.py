@@ -14,6 +14,7 @@ import torch
 
 from dlbridge.errors import SignatureError, require
 from dlbridge.frameworks.inputs import parse_input
+from dlbridge.frameworks.pytorch.arrays import dtype_name
 from dlbridge.frameworks.pytorch.compat import pytree
 from dlbridge.frameworks.pytorch.export import results
 
@@ -205,7 +206,7 @@ def _put(tree: dict[Any, Any], name: str, value: Any) -> None:
             raise SignatureError(f"'{name}' is within another input", where=f"input {name}")
     known = tree.get(last)
     if isinstance(value, str) and isinstance(known, torch.Tensor):
-        value = str(parse_input(value, f"input {name}").with_dtype(str(known.dtype).removeprefix("torch.")))
+        value = str(parse_input(value, f"input {name}").with_dtype(dtype_name(known.dtype)))
     tree[last] = value
 
 

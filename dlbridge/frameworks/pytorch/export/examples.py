@@ -15,6 +15,7 @@ from torch.export import Dim, ShapesCollection
 from dlbridge import constraints
 from dlbridge.errors import SignatureError
 from dlbridge.frameworks.inputs import arithmetic, bounded, by_parameter, no_dtype, parse_input
+from dlbridge.frameworks.pytorch.arrays import dtype_name
 from dlbridge.frameworks.pytorch.compat import pytree
 
 _BATCH = 2
@@ -212,8 +213,7 @@ def with_example(
     for name, text in said.items():
         known = found.get(name)
         if isinstance(text, str) and isinstance(known, (torch.Tensor, np.ndarray)):
-            dtype = str(known.dtype).removeprefix("torch.")
-            said[name] = str(parse_input(text, f"input {name}").with_dtype(dtype))
+            said[name] = str(parse_input(text, f"input {name}").with_dtype(dtype_name(known.dtype)))
     return {**found, **said}, dynamic or {}
 
 

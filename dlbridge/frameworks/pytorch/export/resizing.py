@@ -11,8 +11,9 @@ from torch.export import ExportedProgram
 
 from dlbridge.errors import SignatureError, suggest
 from dlbridge.frameworks.inputs import parse_input
+from dlbridge.frameworks.pytorch.arrays import dtype_name
 from dlbridge.frameworks.pytorch.export.own_copy import own_copy
-from dlbridge.frameworks.pytorch.fx.tensors import DTYPES
+from dlbridge.frameworks.pytorch.fx.tensors import torch_dtype
 
 
 def check(constraints: Sequence[str], where: str) -> None:
@@ -53,7 +54,7 @@ def with_sizes(
             raise SignatureError(f"the program has no input '{name}'", hint=suggest(name, known) or _listed(known))
     said = {}
     for name, value in known.items():
-        dtype, sizes = _dtype(value), [str(size) for size in value.shape or ()]
+        dtype, sizes = dtype_name(torch_dtype(value)), [str(size) for size in value.shape or ()]
         if value.meta.get("complex"):
             sizes.pop()  # the two parts of a number
         text = parse_input(str(asked.get(name, f"{dtype}[{','.join(sizes)}]")), name).with_dtype(dtype)
@@ -64,13 +65,6 @@ def with_sizes(
         said[name] = str(text)
     # torch lets nobody call eval() on the module of a program; on a copy it does, where it changes nothing.
     return own_copy(program.module(check_guards=False)), said
-
-
-def _dtype(value: ir.Value) -> str:
-    """The dtype of an input in torch's words."""
-    is_complex = bool(value.meta.get("complex"))
-    found = next(t for t, dtype in DTYPES.items() if dtype == value.dtype and t.is_complex == is_complex)
-    return str(found).removeprefix("torch.")
 
 
 def _listed(known: Mapping[str, Any]) -> str:

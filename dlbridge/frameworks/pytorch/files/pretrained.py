@@ -17,6 +17,7 @@ import torch
 
 from dlbridge.errors import DlbridgeWarning, FileError, SignatureError, WeightsError, require, suggest
 from dlbridge.frameworks.inputs import parse_input
+from dlbridge.frameworks.pytorch.arrays import dtype_name
 from dlbridge.frameworks.pytorch.files.folders import CONFIG
 
 _LISTED = 8
@@ -143,7 +144,7 @@ def known_inputs(model: torch.nn.Module) -> dict[str, str]:
     """Inputs of a model by name, in the order of its parameters; those whose sizes its configuration does not say are
     left out."""
     config: Any = model.config
-    real = str(getattr(model, "dtype", torch.float32)).removeprefix("torch.")
+    real = dtype_name(getattr(model, "dtype", torch.float32))
     found: dict[str, str | None] = {
         "input_ids": "int64[batch,seq]",
         "pixel_values": _image(config, real),

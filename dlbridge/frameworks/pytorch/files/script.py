@@ -17,14 +17,13 @@ import onnx
 import torch
 
 from dlbridge import frameworks
-from dlbridge.errors import DlbridgeError, FileError, SignatureError, suggest
+from dlbridge.errors import DlbridgeError, FileError, SignatureError, first_line, suggest
 from dlbridge.frameworks.pytorch import ReadOptions
-from dlbridge.frameworks.pytorch.arrays import to_array
+from dlbridge.frameworks.pytorch.arrays import to_array, to_tensor
 from dlbridge.frameworks.pytorch.compat import pytree
 from dlbridge.frameworks.pytorch.export.examples import SIZES, Example
 from dlbridge.frameworks.pytorch.export.training_mode import in_eval_mode
 from dlbridge.frameworks.pytorch.onnx_export import silence
-from dlbridge.frameworks.pytorch.runner import to_tensor
 from dlbridge.model import Model
 
 _OPSET = 18
@@ -59,8 +58,7 @@ def load(path: Path, *, trust_code: bool) -> torch.jit.ScriptModule:
     try:
         return torch.jit.load(str(path), map_location="cpu")
     except RuntimeError as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise FileError(f"torch.jit cannot load it: {reason}", where=str(path)) from error
+        raise FileError(f"torch.jit cannot load it: {first_line(error)}", where=str(path)) from error
 
 
 def check_parts(module: torch.nn.Module) -> None:
@@ -126,7 +124,8 @@ def _exported(
             options: dict[str, Any] = {"input_names": list(names), "dynamic_axes": dict(free), "opset_version": _OPSET}
             torch.onnx.export(script, tuple(tensors), file, dynamo=False, **options)
     except Exception as error:  # the exporter raises many kinds of errors for what it cannot export
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         hint = "read the module that it was made from: --weights takes what the script holds"
-        raise DlbridgeError(f"torch.onnx cannot export the script: {reason}", where=where, hint=hint) from error
+        raise DlbridgeError(
+            f"torch.onnx cannot export the script: {first_line(error)}", where=where, hint=hint
+        ) from error
     return onnx.load_from_string(file.getvalue())

@@ -13,7 +13,7 @@ import sympy
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from dlbridge.errors import UnsupportedOpError
+from dlbridge.errors import UnsupportedOpError, first_line
 from dlbridge.frameworks.pytorch import compat
 from dlbridge.frameworks.pytorch.compat import pytree
 from dlbridge.frameworks.pytorch.fx.guards import of_memory
@@ -63,8 +63,7 @@ def traced(node: torch.fx.Node) -> torch.fx.GraphModule | None:
         try:
             graph_module = make_fx(call)(*(leaves[i] for i in places))
         except Exception as error:  # torch's own code, on sizes that are not numbers
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise UnsupportedOpError(f"torch cannot take {target} apart: {reason}") from error
+            raise UnsupportedOpError(f"torch cannot take {target} apart: {first_line(error)}") from error
     if _fixed(mode) != known or _noted(mode) != noted:
         raise UnsupportedOpError(
             f"torch takes {target} apart for one size of its input alone: give the model's sizes as numbers"

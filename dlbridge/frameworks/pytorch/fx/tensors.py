@@ -33,6 +33,12 @@ def onnx_dtype(dtype: Any) -> ir.DataType:
     return DTYPES[dtype] if isinstance(dtype, torch.dtype) else ir.DataType.from_numpy(np.dtype(dtype))
 
 
+def torch_dtype(value: ir.Value) -> torch.dtype:
+    """The dtype of a value as torch has it."""
+    is_complex = bool(value.meta.get("complex"))
+    return next(t for t, dtype in DTYPES.items() if dtype == value.dtype and t.is_complex == is_complex)
+
+
 def size_of(size: Any) -> Size:
     """A size of torch as an int or a sympy expression."""
     if isinstance(size, (int, float)):

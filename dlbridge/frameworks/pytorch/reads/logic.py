@@ -7,7 +7,7 @@ from typing import Any
 import onnx_ir as ir
 import torch
 
-from dlbridge.frameworks.pytorch.fx.tensors import DTYPES, is_float, onnx_dtype
+from dlbridge.frameworks.pytorch.fx.tensors import is_float, onnx_dtype, torch_dtype
 from dlbridge.frameworks.pytorch.graph.reading import Op, reads
 from dlbridge.ops import formulas
 
@@ -29,11 +29,6 @@ def common_dtype(op: Op, x: Any, y: Any) -> ir.DataType:
         return torch.empty([1] * len(value.meta.get("sizes") or ()), dtype=torch_dtype(value))
 
     return onnx_dtype(torch.result_type(sample(x), sample(y)))
-
-
-def torch_dtype(value: ir.Value) -> torch.dtype:
-    """The dtype of a real value as torch has it."""
-    return next(t for t, d in DTYPES.items() if d == value.dtype)
 
 
 @reads(*(f"aten.{name}" for name in _COMPARE))

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from dlbridge.frameworks.pytorch import compat
-from dlbridge.frameworks.pytorch.runner import to_tensor
+from dlbridge.frameworks.pytorch.arrays import to_tensor
 from dlbridge.frameworks.pytorch.training import functions as ops
 
 
