@@ -42,8 +42,8 @@ def scatter(op: Op, node: torch.fx.Node, whole: ir.Value, part: ir.Value) -> ir.
         return op.cast(part, whole.dtype)
     if name in _RESHAPES:
         return op.reshape(part, sizes(whole))
-    if name in ("transpose", "swapaxes", "swapdims", "t"):
-        return op.swap(part, *(args or (0, 1)))
+    if name in ("transpose", "swapaxes", "swapdims", "t", "mT"):
+        return op.swap(part, *(args or (-2, -1)))
     if name == "permute":
         return op.transpose(part, [int(i) for i in np.argsort([a % rank(whole) for a in args[0]])])
     if name == "slice":

@@ -141,12 +141,12 @@ def _updates(
     op: Op, x: ir.Value, values: ir.Value, where: ir.Value, axes: list[int], rest: list[int], together: bool, depth: int
 ) -> ir.Value:
     """The new elements in the shape of the indexed positions, the axes of the indices first."""
-    values = op.cast(values, x.dtype)
-    if together and axes[0] > 0 and rank(values) > 1:
+    values, head = op.cast(values, x.dtype), axes[0]
+    behind = len(rest) - head  # axes that are not indexed; what has no more axes than these goes along them alone
+    if together and head > 0 and rank(values) > behind:
         missing = depth + len(rest) - rank(values)
         if missing:
             values = op.unsqueeze(values, list(range(missing)))
-        head = axes[0]
         values = op.transpose(values, [*range(head, head + depth), *range(head), *range(head + depth, rank(values))])
     tail = [sizes(x)[i] for i in rest]
     lead = op("Shape", where, start=0, end=-1)
