@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 import pickle
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -62,12 +62,7 @@ def _like(made: torch.Tensor | None, tensor: torch.Tensor) -> torch.Tensor:
 def _tie(module: torch.nn.Module, key: str, first: str) -> None:
     # Assigning a state dict makes a parameter of each entry; shared ones must be shared again.
     owner, _, name = key.rpartition(".")
-    setattr(module.get_submodule(owner), name, _lookup(module, first))
-
-
-def _lookup(module: torch.nn.Module, key: str) -> Any:
-    owner, _, name = key.rpartition(".")
-    return getattr(module.get_submodule(owner), name)
+    setattr(module.get_submodule(owner), name, operator.attrgetter(first)(module))
 
 
 def run(live: torch.nn.Module, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

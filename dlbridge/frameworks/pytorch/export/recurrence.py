@@ -29,8 +29,8 @@ def _sizes(x: torch.Tensor, parameters: list[torch.Tensor], options: tuple[Any, 
     """Shapes of the outputs and of each final state."""
     _, layers, _, _, bidirectional, batch_first = options
     hidden, directions = parameters[1].shape[1], 2 if bidirectional else 1
-    batch = [] if x.dim() == 2 else [x.shape[0 if batch_first else 1]]
-    return [*x.shape[:-1], hidden * directions], [layers * directions, *batch, hidden]
+    batch = x.shape[0 if batch_first else 1]
+    return [*x.shape[:-1], hidden * directions], [layers * directions, batch, hidden]
 
 
 def _fake_lstm(x: torch.Tensor, hx: list[torch.Tensor], parameters: list[torch.Tensor], *options: Any) -> Any:

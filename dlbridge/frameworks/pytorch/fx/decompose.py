@@ -17,7 +17,7 @@ from dlbridge.errors import UnsupportedOpError, first_line
 from dlbridge.frameworks.pytorch import compat
 from dlbridge.frameworks.pytorch.compat import pytree
 from dlbridge.frameworks.pytorch.fx.guards import of_memory
-from dlbridge.frameworks.pytorch.fx.schema import plain_name
+from dlbridge.frameworks.pytorch.fx.schema import attribute, plain_name
 
 
 @functools.cache
@@ -115,10 +115,7 @@ def _value(node: torch.fx.Node) -> Any:
     """The value of an argument node: its fake tensor, or the constant of the graph that it refers to."""
     if "val" in node.meta or node.op != "get_attr":
         return node.meta["val"]
-    owner: Any = node.graph.owning_module
-    for part in str(node.target).split("."):
-        owner = getattr(owner, part)
-    return owner
+    return attribute(node.graph.owning_module, node)
 
 
 def _plain(arguments: Any) -> Any:

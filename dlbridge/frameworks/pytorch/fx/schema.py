@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -107,6 +108,11 @@ def sizes_in(arguments: Any) -> Any:
     if isinstance(arguments, (list, tuple)):
         return [sizes_in(a) for a in arguments]
     return size_of(arguments) if isinstance(arguments, (torch.SymInt, torch.SymFloat)) else arguments
+
+
+def attribute(graph_module: torch.fx.GraphModule | None, node: torch.fx.Node) -> Any:
+    """What a node refers to that is no result of a call: a constant, or the graph of a branch."""
+    return operator.attrgetter(str(node.target))(graph_module)
 
 
 def nothing(val: Any) -> Any:

@@ -22,6 +22,7 @@ from dlbridge.frameworks.pytorch.export.author_frames import parameters
 from dlbridge.frameworks.pytorch.export.training_mode import TrainingMode
 from dlbridge.frameworks.pytorch.fx import decompose
 from dlbridge.frameworks.pytorch.fx.schema import (
+    attribute,
     base_of,
     is_complex,
     is_number_along_axis,
@@ -173,9 +174,7 @@ class Program:
         self._site = f"{self._frame.path or 'the model'}{f' ({line})' if line else ''}"
 
     def _attribute(self, graph_module: torch.fx.GraphModule, node: torch.fx.Node) -> Any:
-        found: Any = graph_module
-        for part in str(node.target).split("."):
-            found = getattr(found, part)
+        found = attribute(graph_module, node)
         if not isinstance(found, torch.Tensor):
             return found
         value = self.constant(to_array(torch.view_as_real(found) if found.is_complex() else found))

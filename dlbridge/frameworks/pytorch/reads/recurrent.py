@@ -6,7 +6,7 @@ another order. The stacked weights are made of torch's when they are read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -92,39 +92,31 @@ def _recurrent(
         kind: LSTM, GRU or RNN.
         x: ``(time, batch, size)``, or ``(batch, time, size)``.
         states: The initial states, each ``(layers * directions, batch, hidden)``.
-        parameters: torch's weights, flat.
+        parameters: torch's weights, flat: for each layer and direction two weights, two biases, and the projection.
         options: See ``_Asked``.
         lengths: How long each sequence is; all are as long as ``x`` when None.
         extra: Attributes of the nodes.
     """
     asked = _Asked(*options)
-    layers, each = asked.layers, 4 if asked.has_biases else 2
     if asked.train and asked.dropout:
         op.refuse(ALWAYS_ON)
-    if len(parameters) != layers * asked.directions * each:
-        return _projected(op, x, states, parameters, asked)
-    path = (parameters[0].name or "").rpartition(".")[0]
-    is_root, path = not path, path or kind.lower()  # a model that is this layer itself gets a name for it
+    each = len(parameters) // (asked.layers * asked.directions)
+    is_projected = each % 2 == 1
     drops = asked.dropout and op.layer_path not in op.training.in_eval
     current = op.transpose(x, [1, 0, 2]) if asked.batch_first else x
-    time, batch = sizes(current)[:2]
     finals: list[list[ir.Value]] = [[] for _ in states]
-    for layer in range(layers):
-        rows = [parameters[(layer * asked.directions + d) * each :][:each] for d in range(asked.directions)]
-        own = f"{path}.{layer}" if layers > 1 else path
-        given = [_part(op, s, layer, asked.directions, layers) for s in states]
+    for layer in range(asked.layers):
+        ways = range(layer * asked.directions, (layer + 1) * asked.directions)
+        rows = [parameters[way * each :][:each] for way in ways]
         if layer and drops:
             current = op("Dropout", current, op.constant(asked.dropout, ir.DataType.FLOAT))
-        y, *final = _one_layer(op, kind, own, current, rows, lengths, given, **extra)
-        if layers > 1 or is_root:
-            y.producer().meta[LAYER_NAME] = own  # type: ignore[union-attr]
-        if layers > 1:
-            traits.mark(y.producer(), traits.STACK)  # type: ignore[arg-type]
-        for found, value in zip(finals, final, strict=True):
-            found.append(value)
-        hidden = sizes(rows[0][1])[1]
-        turned = op.transpose(with_sizes(y, [time, asked.directions, batch, hidden]), [0, 2, 1, 3])
-        current = op.reshape(turned, [time, batch, asked.directions * hidden])
+        if is_projected:
+            current, *last = _projected(op, current, states, rows, ways)
+        else:
+            number = layer if asked.layers > 1 else None
+            current, *last = _one_layer(op, kind, number, current, rows, lengths, states, ways, **extra)
+        for found, values in zip(finals, last, strict=True):
+            found += values
     result = op.transpose(current, [1, 0, 2]) if asked.batch_first else current
     return [result, *(f[0] if len(f) == 1 else op("Concat", *f, axis=0) for f in finals)]
 
@@ -132,47 +124,52 @@ def _recurrent(
 def _one_layer(
     op: Op,
     kind: str,
-    path: str,
+    number: int | None,
     x: ir.Value,
     rows: list[list[ir.Value]],
     lengths: ir.Value | None,
     states: list[ir.Value],
+    ways: range,
     **extra: Any,
-) -> list[ir.Value]:
-    """What the node of one layer makes; ``rows`` are torch's weights of each direction."""
-    has_biases = len(rows[0]) == 4
-    made: list[ir.Value] = op(
+) -> list[Any]:
+    """The outputs of one layer, and a list of each final state.
+
+    Args:
+        number: Which of several layers it is; None where it is the only one.
+        rows: torch's weights of each direction.
+        ways: The places of the directions in the states.
+    """
+    module = (rows[0][0].name or "").rpartition(".")[0]
+    path = module or kind.lower()  # a model that is this layer itself gets a name for it
+    path = path if number is None else f"{path}.{number}"
+    has_biases, hidden = len(rows[0]) == 4, sizes(rows[0][1])[1]
+    y, *finals = op(
         kind,
         x,
         _stacked(op, kind, f"{path}.weight_ih", [[r[0]] for r in rows]),
         _stacked(op, kind, f"{path}.weight_hh", [[r[1]] for r in rows]),
         _stacked(op, kind, f"{path}.bias", [[r[2], r[3]] for r in rows]) if has_biases else None,
         lengths,
-        *states,
+        *(s if number is None else op.slice(s, 0, ways.start, ways.stop) for s in states),
         outputs=1 + len(states),
         direction="bidirectional" if len(rows) == 2 else "forward",
-        hidden_size=sizes(rows[0][1])[1],
+        hidden_size=hidden,
         **extra,
     )
+    node = y.producer()
     if has_biases and _trains_both(rows):
-        made[0].producer().metadata_props[traits.BIASES] = "two"  # type: ignore[union-attr]
-    return made
-
-
-def _part(op: Op, state: ir.Value, layer: int, directions: int, layers: int) -> ir.Value:
-    return state if layers == 1 else op.slice(state, 0, layer * directions, (layer + 1) * directions)
-
-
-def _one_sequence(op: Op, x: ir.Value, states: list[ir.Value], run: Callable[..., list[ir.Value]]) -> list[ir.Value]:
-    """Without a batch axis: add a batch of one, and remove it again."""
-    made = run(op.unsqueeze(x, [1]), [op.unsqueeze(s, [1]) for s in states])
-    return [op.squeeze(v, [1]) for v in made]
+        node.metadata_props[traits.BIASES] = "two"
+    if number is not None or not module:
+        node.meta[LAYER_NAME] = path
+    if number is not None:
+        traits.mark(node, traits.STACK)
+    time, batch = sizes(x)[:2]
+    turned = op.transpose(with_sizes(y, [time, len(rows), batch, hidden]), [0, 2, 1, 3])
+    return [op.reshape(turned, [time, batch, len(rows) * hidden]), *([final] for final in finals)]
 
 
 @reads("aten.lstm.input", "dlbridge.lstm")
 def lstm(op: Op, x: ir.Value, hx: list[ir.Value], params: list[ir.Value], *options: Any) -> list[ir.Value]:
-    if len(sizes(x)) == 2:
-        return _one_sequence(op, x, hx, lambda a, b: _recurrent("LSTM", op, a, b, params, (*options[:-1], False)))
     return _recurrent("LSTM", op, x, hx, params, options)
 
 
@@ -209,46 +206,18 @@ def _extra(op: Op, options: tuple[Any, ...]) -> dict[str, Any]:
 # --- with a projection (``proj_size``; Sak et al., 2014), for which ONNX has no op: a Scan a layer and direction ---
 
 
-def _projected(
-    op: Op, x: ir.Value, states: list[ir.Value], parameters: list[ir.Value], asked: _Asked
-) -> list[ir.Value]:
-    """(outputs of the last layer, final states of all layers).
-
-    Args:
-        op: The call.
-        x: ``(time, batch, size)``, or ``(batch, time, size)``.
-        states: The initial h, of the size of the projection, and c.
-        parameters: torch's weights, flat: for each layer and direction two weights, two biases, the projection.
-        asked: The arguments behind them.
-    """
-    directions, each = asked.directions, 5 if asked.has_biases else 3
-    current = op.transpose(x, [1, 0, 2]) if asked.batch_first else x
-    finals: list[list[ir.Value]] = [[], []]
-    for layer in range(asked.layers):
-        if layer and asked.dropout:
-            current = op("Dropout", current, op.constant(asked.dropout, ir.DataType.FLOAT))
-        ways = []
-        for direction in range(directions):
-            place = layer * directions + direction
-            weights = parameters[place * each :][:each]
-            given = [_state(op, state, place) for state in states]
-            *last, y = _one_way(op, current, given, weights, backwards=bool(direction))
-            ways.append(y)
-            for found, value in zip(finals, last, strict=True):
-                found.append(value)
-        of = [*sizes(ways[0])[:-1], sizes(ways[0])[-1] * directions]
-        current = ways[0] if directions == 1 else with_sizes(op("Concat", *ways, axis=-1), of)
-    result = op.transpose(current, [1, 0, 2]) if asked.batch_first else current
-    return [result, *(_one_behind_the_other(op, found) for found in finals)]
-
-
-def _state(op: Op, state: ir.Value, place: int) -> ir.Value:
-    return with_sizes(op("Gather", state, place, axis=0), sizes(state)[1:])
-
-
-def _one_behind_the_other(op: Op, values: list[ir.Value]) -> ir.Value:
-    parts = [op.unsqueeze(v, [0]) for v in values]
-    return parts[0] if len(parts) == 1 else op("Concat", *parts, axis=0)
+def _projected(op: Op, x: ir.Value, states: list[ir.Value], rows: list[list[ir.Value]], ways: range) -> list[Any]:
+    """As ``_one_layer``; ``states`` are h, of the size of the projection, and c."""
+    outputs: list[ir.Value] = []
+    finals: list[list[ir.Value]] = [[] for _ in states]
+    for way, weights in zip(ways, rows, strict=True):
+        given = [with_sizes(op("Gather", state, way, axis=0), sizes(state)[1:]) for state in states]
+        *last, y = _one_way(op, x, given, weights, backwards=bool(outputs))
+        outputs.append(y)
+        for found, value in zip(finals, last, strict=True):
+            found.append(op.unsqueeze(value, [0]))
+    of = [*sizes(outputs[0])[:-1], sizes(outputs[0])[-1] * len(outputs)]
+    return [outputs[0] if len(outputs) == 1 else with_sizes(op("Concat", *outputs, axis=-1), of), *finals]
 
 
 def _one_way(
@@ -260,10 +229,8 @@ def _one_way(
     given = with_sizes(op.extension("Linear", x, w_ih, b_ih), [*sizes(x)[:-1], sizes(w_ih)[0]])
 
     def step(h: ir.Value, c: ir.Value, now: ir.Value) -> list[ir.Value]:
-        gates = now + op.extension("Linear", h, w_hh, b_hh)
-        i, f, g, o = op("Split", gates, outputs=4, axis=-1, num_outputs=4)
-        cell = op("Sigmoid", f) * c + op("Sigmoid", i) * op("Tanh", g)
-        new = op.extension("Linear", op("Sigmoid", o) * op("Tanh", cell), w_hr)
+        full, cell = _lstm_step(op, now, op.extension("Linear", h, w_hh, b_hh), c)
+        new = op.extension("Linear", full, w_hr)
         with_sizes(new, sizes(h))
         return [new, cell, new]
 
@@ -273,26 +240,30 @@ def _one_way(
 # --- one step ------------------------------------------------------------------------------------------------------
 
 
-def _gates(op: Op, x: ir.Value, w: ir.Value, b: ir.Value | None, count: int) -> list[ir.Value]:
-    made = op.extension("Linear", x, w, b)
-    return [made] if count == 1 else op("Split", made, outputs=count, axis=-1, num_outputs=count)
+def _lstm_step(op: Op, of_input: ir.Value, of_state: ir.Value, c: ir.Value) -> list[ir.Value]:
+    """(h, c), of what the gates are given of the input and of the state."""
+    i, f, g, o = _gates(op, of_input + of_state, 4)
+    cell = op("Sigmoid", f) * c + op("Sigmoid", i) * op("Tanh", g)
+    return [op("Sigmoid", o) * op("Tanh", cell), cell]
+
+
+def _gates(op: Op, x: ir.Value, count: int) -> list[ir.Value]:
+    return op("Split", x, outputs=count, axis=-1, num_outputs=count)
 
 
 @reads("aten.lstm_cell")
 def lstm_cell(
     op: Op, x: ir.Value, hx: list[ir.Value], w_ih: ir.Value, w_hh: ir.Value, b_ih: Any = None, b_hh: Any = None
 ) -> list[ir.Value]:
-    total = op("Add", *_gates(op, x, w_ih, b_ih, 1), *_gates(op, hx[0], w_hh, b_hh, 1))
-    i, f, g, o = op("Split", total, outputs=4, axis=-1, num_outputs=4)
-    cell = op("Sigmoid", f) * hx[1] + op("Sigmoid", i) * op("Tanh", g)
-    return [op("Sigmoid", o) * op("Tanh", cell), cell]
+    return _lstm_step(op, op.extension("Linear", x, w_ih, b_ih), op.extension("Linear", hx[0], w_hh, b_hh), hx[1])
 
 
 @reads("aten.gru_cell")
 def gru_cell(
     op: Op, x: ir.Value, hx: ir.Value, w_ih: ir.Value, w_hh: ir.Value, b_ih: Any = None, b_hh: Any = None
 ) -> ir.Value:
-    (xr, xz, xn), (hr, hz, hn) = _gates(op, x, w_ih, b_ih, 3), _gates(op, hx, w_hh, b_hh, 3)
+    xr, xz, xn = _gates(op, op.extension("Linear", x, w_ih, b_ih), 3)
+    hr, hz, hn = _gates(op, op.extension("Linear", hx, w_hh, b_hh), 3)
     reset, update = op("Sigmoid", xr + hr), op("Sigmoid", xz + hz)
     new = op("Tanh", xn + reset * hn)
     return new + update * (hx - new)
