@@ -1,7 +1,7 @@
 """PyTorch's private API, in one place.
 
-``tests/frameworks/pytorch/test_compat.py`` asks for all of it of the installed PyTorch, and sees that no other module
-here touches what is private.
+What is imported here is for the other modules, none of which touches what is private. ``test_compat.py`` sees to it,
+and asks for all of it of the installed PyTorch.
 """
 
 from __future__ import annotations
@@ -26,42 +26,6 @@ from torch.utils._python_dispatch import _disable_current_modes as without_modes
 from torch.utils._sympy.functions import FloorDiv, TruncToInt
 from torch.utils._sympy.numbers import int_oo
 from torch.utils._sympy.value_ranges import ValueRanges, bound_sympy
-
-__all__ = [
-    "BatchNorm",
-    "FakeTensorMode",
-    "FloorDiv",
-    "HigherOrderOperator",
-    "NormBase",
-    "OpOverload",
-    "PT2ArchiveReader",
-    "TorchDispatchMode",
-    "TruncToInt",
-    "ValueRanges",
-    "bound_sympy",
-    "contraction_path",
-    "core_decompositions",
-    "detect_fake_mode",
-    "export",
-    "export_in_silence",
-    "foreach_clamp_max",
-    "foreach_clamp_min",
-    "foreach_mul",
-    "functions",
-    "fx_config",
-    "has_kernel",
-    "int_oo",
-    "is_always",
-    "memory_of",
-    "operator_names",
-    "opt_einsum_is_used",
-    "overload_name",
-    "pytree",
-    "schema",
-    "traced_graph",
-    "traced_node",
-    "without_modes",
-]
 
 #: One operation on each tensor of a list, in place.
 foreach_clamp_max = torch._foreach_clamp_max_

@@ -64,7 +64,9 @@ class Pattern:
         return results.plain(self._example)
 
     def numbers(self) -> Iterator[tuple[str, int]]:
-        yield from _numbers(self._example, "", frozenset())
+        for path, value in results.within(self._example):
+            if isinstance(value, int) and not isinstance(value, bool):
+                yield ".".join(path), value
 
     def made(self, tree: Tree) -> Any:
         memo = {id(tensor): tensor for tensor in results.tensors(self._example)}
@@ -98,14 +100,6 @@ def _holder(value: Any, path: tuple[str, ...]) -> tuple[Any, str]:
 
 def _key(mapping: Mapping[Any, Any], name: str) -> Any:
     return next(key for key in mapping if str(key) == name)
-
-
-def _numbers(value: Any, path: str, around: frozenset[int]) -> Iterator[tuple[str, int]]:
-    if isinstance(value, int) and not isinstance(value, bool):
-        yield path, value
-    elif id(value) not in around:
-        for name, part in results.parts(value):
-            yield from _numbers(part, f"{path}.{name}" if path else name, around | {id(value)})
 
 
 # --- of transformers --------------------------------------------------------------------------------------------------

@@ -66,9 +66,9 @@ Path = tuple[str, ...]
 
 def _opened(value: Any, cache: bool) -> Any:
     """The tensors of an object in nested dicts; the object itself where it holds none."""
-    found = list(_tensors(value, (), cache, frozenset()))
+    found = dict(_tensors(value, cache))
     tree: dict[str, Any] = {}
-    for (*around, last), (_, tensor) in zip(_names(value, [path for path, _ in found]), found, strict=True):
+    for (*around, last), tensor in zip(_names(value, list(found)), found.values(), strict=True):
         place = tree
         for part in around:
             place = place.setdefault(part, {})
@@ -84,13 +84,17 @@ def _names(value: Any, paths: list[Path]) -> list[Path]:
 
 def paths(value: Any) -> dict[Path, Path]:
     """What each tensor of an object is called -> the attributes, keys and indices that lead to it."""
-    found = [path for path, _ in _tensors(value, (), True, frozenset())]
+    found = [path for path, _ in _tensors(value)]
     return dict(zip(_names(value, found), found, strict=True))
 
 
 def tensors(value: Any) -> list[torch.Tensor]:
     """The tensors of an object."""
-    return [tensor for _, tensor in _tensors(value, (), True, frozenset())]
+    return [tensor for _, tensor in _tensors(value)]
+
+
+def _tensors(value: Any, cache: bool = True) -> Iterator[tuple[Path, torch.Tensor]]:
+    return ((path, part) for path, part in within(value, cache=cache) if isinstance(part, torch.Tensor))
 
 
 def _short(path: Path) -> Path:
@@ -101,19 +105,19 @@ def _short(path: Path) -> Path:
     return tuple(_WORDS.get(part, part) for part in path)
 
 
-def _tensors(value: Any, path: Path, cache: bool, around: frozenset[int]) -> Iterator[tuple[Path, torch.Tensor]]:
-    """The tensors within an object, each with the attributes, keys and indices that lead to it."""
-    if isinstance(value, torch.Tensor):
-        yield path, value
-        return
+def within(
+    value: Any, path: Path = (), *, cache: bool = True, around: frozenset[int] = frozenset()
+) -> Iterator[tuple[Path, Any]]:
+    """An object and all that it holds, each with the attributes, keys and indices that lead to it."""
+    yield path, value
     if len(path) > _MAX_DEPTH or id(value) in around:
         return
-    for name, part in parts(value):
+    for name, part in _parts(value):
         if cache or not (name in CACHES or _is_cache(part)):
-            yield from _tensors(part, (*path, name), cache, around | {id(value)})
+            yield from within(part, (*path, name), cache=cache, around=around | {id(value)})
 
 
-def parts(value: Any) -> list[tuple[str, Any]]:
+def _parts(value: Any) -> list[tuple[str, Any]]:
     """What an object holds: items, or attributes that are not private."""
     if isinstance(value, (list, tuple)):
         names = getattr(value, "_fields", range(len(value)))
