@@ -68,6 +68,7 @@ SPELLING = Spelling(
         "min(x)": "{x}.amin()",
         "minimum(x, limit)": "{x}.clamp(max={limit})",
         "moveaxis(x, before, after)": "{x}.movedim({before}, {after})",
+        "nonzero(x)": "{x}.nonzero(as_tuple=True)",
         "number(n, x.dtype)": "{n}",
         "pad(x, pairs)": "F.pad({x}, [n for pair in reversed({pairs}) for n in pair])",
         "places(count, x)": "torch.arange({count}, device={x}.device)",

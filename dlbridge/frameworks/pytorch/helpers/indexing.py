@@ -38,12 +38,6 @@ def tensor_scatter(cache, update, starts=None, axis=-2, circular=False):
     return cache.scatter(axis, at, update)
 
 
-def compress(x, condition, axis=None):
-    """The slices along an axis (or elements) where the condition holds."""
-    x, axis = (x.flatten(), 0) if axis is None else (x, axis)
-    return x.index_select(axis, condition.nonzero().flatten())
-
-
 def unique(x, axis=None, in_order=True):
     """Distinct elements (or slices): themselves, where each is first, which each element is, and how often it is."""
     if axis is None:
