@@ -13,7 +13,7 @@ one value, or a list if the op has several results. An in-place op has the rule 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,6 +66,19 @@ def reads(*names: str) -> Callable[[Rule], Rule]:
         return rule
 
     return register
+
+
+def reads_unary(ops: Mapping[str, str], domain: str = "") -> None:
+    """Let ATen ops of one tensor be ops of the same meaning, computed in the dtype of the result.
+
+    Args:
+        ops: Name of an ATen op -> the op that it is.
+        domain: That of these ops: the standard's, or ours.
+    """
+
+    @reads(*(f"aten.{name}" for name in ops))
+    def unary(op: Op, x: ir.Value) -> ir.Value:
+        return op(ops[op.name], op.cast(x), domain=domain)
 
 
 def reads_complex(*names: str) -> Callable[[Rule], Rule]:
@@ -254,6 +267,10 @@ class Op:
     def flat(self, x: ir.Value) -> ir.Value:
         """All elements in a row."""
         return with_sizes(self("Reshape", x, [-1]), [numel(sizes(x))])
+
+    def expand(self, x: ir.Value, target: Sequence[Size]) -> ir.Value:
+        """Broadcast to these sizes."""
+        return x if known_sizes(x) == list(target) else self("Expand", x, target)
 
     def transpose(self, x: ir.Value, perm: Sequence[int]) -> ir.Value:
         if list(perm) == sorted(perm):

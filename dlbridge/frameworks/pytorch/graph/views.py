@@ -50,8 +50,7 @@ def scatter(op: Op, node: torch.fx.Node, whole: ir.Value, part: ir.Value) -> ir.
         axis, start, end, step = list(args) + [0, None, None, 1][len(args) :]
         return slice_scatter(op, whole, part, axis, start, end, step)
     if name == "select":
-        axis = args[0] % rank(whole)
-        return slice_scatter(op, whole, op.unsqueeze(part, [axis]), axis, args[1], _after(args[1]), 1)
+        return select_scatter(op, whole, part, *args)
     if name == "narrow":
         return slice_scatter(op, whole, part, args[0], args[1], args[1] + args[2], 1)
     if name in _PARTS:
@@ -69,8 +68,11 @@ def _of_complex(op: Op, node: torch.fx.Node, whole: ir.Value, part: ir.Value) ->
     return result
 
 
-def _after(index: Any) -> Any:
-    return None if index == -1 else index + 1
+def select_scatter(op: Op, whole: ir.Value, part: ir.Value, axis: int, index: Any) -> ir.Value:
+    """``whole`` with ``part`` at ``[index]`` of an axis."""
+    axis %= rank(whole)
+    end = None if index == -1 else index + 1
+    return slice_scatter(op, whole, op.unsqueeze(part, [axis]), axis, index, end, 1)
 
 
 def slice_scatter(op: Op, whole: ir.Value, part: ir.Value, axis: int, start: Any, end: Any, step: Any) -> ir.Value:
@@ -105,7 +107,7 @@ def _part_scatter(op: Op, name: str, node: torch.fx.Node, whole: ir.Value, part:
     axis %= rank(whole)
     vals, index = called.meta["val"], node.args[1]
     if name == "unbind":
-        return slice_scatter(op, whole, op.unsqueeze(part, [axis]), axis, index, index + 1, 1)  # type: ignore[operator]
+        return select_scatter(op, whole, part, axis, index)
     start = sum(size_of(v.shape[axis]) for v in vals[:index])
     return slice_scatter(op, whole, part, axis, start, start + size_of(vals[index].shape[axis]), 1)  # type: ignore[index]
 

@@ -9,11 +9,10 @@ import numpy as np
 import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch.fx.tensors import rank, sizes
-from dlbridge.frameworks.pytorch.graph.reading import Op, reads
+from dlbridge.frameworks.pytorch.graph.reading import Op, reads, reads_unary
 from dlbridge.ops import formulas
 
-#: ATen op -> the standard's op of the same meaning, without arguments.
-_PLAIN = {
+_UNARY = {
     "relu": "Relu",
     "sigmoid": "Sigmoid",
     "tanh": "Tanh",
@@ -23,6 +22,8 @@ _PLAIN = {
     "selu": "Selu",
     "softsign": "Softsign",
 }
+reads_unary(_UNARY)
+
 #: ATen op -> the standard's op, and its attributes, of the arguments behind the tensor.
 _WITH_ATTRIBUTES: dict[str, tuple[str, Callable[..., dict[str, Any]]]] = {
     "celu": ("Celu", lambda alpha=1.0: {"alpha": float(alpha)}),
@@ -32,11 +33,6 @@ _WITH_ATTRIBUTES: dict[str, tuple[str, Callable[..., dict[str, Any]]]] = {
     "leaky_relu": ("LeakyRelu", lambda negative_slope=0.01: {"alpha": float(negative_slope)}),
     "softshrink": ("Shrink", lambda lambd=0.5: {"lambd": float(lambd), "bias": float(lambd)}),
 }
-
-
-@reads(*(f"aten.{name}" for name in _PLAIN))
-def plain(op: Op, x: ir.Value) -> ir.Value:
-    return op(_PLAIN[op.name], op.cast(x))
 
 
 @reads(*(f"aten.{name}" for name in _WITH_ATTRIBUTES))

@@ -98,10 +98,7 @@ def same(op: Op, x: ir.Value, *rest: Any, **options: Any) -> ir.Value:
 
 @reads("aten.copy")
 def copy(op: Op, x: ir.Value, source: Any) -> ir.Value:
-    made = op.cast(source)
-    if made.meta.get("sizes") == op.sizes:
-        return made
-    return op("Expand", made, op.sizes)
+    return op.expand(op.cast(source), op.sizes)
 
 
 @reads("aten.item", "aten._local_scalar_dense")

@@ -8,11 +8,10 @@ from typing import Any
 import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch.fx.tensors import is_float
-from dlbridge.frameworks.pytorch.graph.reading import Op, reads
+from dlbridge.frameworks.pytorch.graph.reading import Op, reads, reads_unary
 from dlbridge.frameworks.pytorch.reads import integers
 from dlbridge.ops import formulas
 
-#: ATen op -> the standard's op on one tensor; integers are computed in the result's dtype.
 _UNARY = {
     "abs": "Abs",
     "acos": "Acos",
@@ -35,12 +34,7 @@ _UNARY = {
     "tan": "Tan",
     "logical_not": "Not",
 }
-
-
-@reads(*(f"aten.{name}" for name in _UNARY))
-def unary(op: Op, x: ir.Value) -> ir.Value:
-    return op(_UNARY[op.name], op.cast(x))
-
+reads_unary(_UNARY)
 
 #: ATen op -> the formula that it is, of operands in the result's dtype.
 _FORMULAS = {

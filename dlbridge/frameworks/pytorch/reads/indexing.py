@@ -19,7 +19,7 @@ from dlbridge.frameworks.pytorch.fx.tensors import (
     with_sizes,
 )
 from dlbridge.frameworks.pytorch.graph.reading import Op, reads
-from dlbridge.frameworks.pytorch.graph.views import scatter_to_view, slice_scatter
+from dlbridge.frameworks.pytorch.graph.views import scatter_to_view, select_scatter, slice_scatter
 from dlbridge.frameworks.pytorch.reads.logic import common_dtype
 from dlbridge.frameworks.pytorch.reads.reduction import neutral
 from dlbridge.ops import traits
@@ -106,12 +106,8 @@ def index(op: Op, x: ir.Value, indices: list[ir.Value | None]) -> ir.Value:
 def _joined(op: Op, positions: list[Any]) -> tuple[ir.Value, int]:
     """(index tensors, broadcast to one shape and stacked along a new last axis, the rank without that axis)."""
     depth = max(rank(p) for p in positions)
-    if all(sizes(p) == sizes(positions[0]) for p in positions):
-        wide = positions
-    else:
-        shape = common_sizes([sizes(p) for p in positions])
-        wide = [p if sizes(p) == shape else op("Expand", p, shape) for p in positions]
-    return op("Concat", *(op.unsqueeze(p, [depth]) for p in wide), axis=-1), depth
+    shape = common_sizes([sizes(p) for p in positions])
+    return op("Concat", *(op.unsqueeze(op.expand(p, shape), [depth]) for p in positions), axis=-1), depth
 
 
 @reads("aten.index_put", "aten._index_put_impl", "aten._unsafe_index_put")
@@ -156,14 +152,14 @@ def _updates(
 @reads("aten.masked_select")
 def masked_select(op: Op, x: ir.Value, mask: ir.Value) -> ir.Value:
     shape = common_sizes([sizes(x), sizes(mask)])
-    x, mask = (v if sizes(v) == shape else op("Expand", v, shape) for v in (x, mask))
+    x, mask = (op.expand(v, shape) for v in (x, mask))
     return op("Compress", op.flat(x), op.flat(mask), axis=0)
 
 
 @reads("aten.masked_scatter")
 def masked_scatter(op: Op, x: ir.Value, mask: ir.Value, source: ir.Value) -> ir.Value:
     """Replace the n-th marked element by the n-th element of the source."""
-    x, wide = (v if sizes(v) == op.sizes else op("Expand", v, op.sizes) for v in (x, mask))
+    x, wide = (op.expand(v, op.sizes) for v in (x, mask))
     flat = op.flat(op.cast(wide, ir.DataType.INT64))
     nth = op("CumSum", flat, 0) - op.ints([1])
     picked = op("Gather", op.flat(source), op("Max", nth, [0]), axis=0)
@@ -278,9 +274,7 @@ def scatter_slice(
 
 @reads("aten.select_scatter")
 def scatter_select(op: Op, x: ir.Value, src: ir.Value, dim: int, index: Any) -> ir.Value:
-    axis = dim % rank(x)
-    end = None if index == -1 else index + 1
-    return slice_scatter(op, x, op.unsqueeze(src, [axis]), axis, index, end, 1)
+    return select_scatter(op, x, src, dim, index)
 
 
 @reads("aten.put")

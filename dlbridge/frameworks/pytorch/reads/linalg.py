@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.pytorch.fx.tensors import rank, sizes, with_sizes
+from dlbridge.frameworks.pytorch.fx.tensors import common_sizes, rank, sizes, with_sizes
 from dlbridge.frameworks.pytorch.graph.control import repeat
 from dlbridge.frameworks.pytorch.graph.reading import Op, reads
 
@@ -60,11 +60,6 @@ def _identity(op: Op, a: ir.Value) -> ir.Value:
     return op("Expand", op.constant(np.eye(n), a.dtype), sizes(a))
 
 
-def _wide(op: Op, x: ir.Value, batch: list[Any]) -> ir.Value:
-    of = [*batch, *sizes(x)[-2:]]
-    return x if sizes(x) == of else op("Expand", x, of)
-
-
 def _equations(op: Op, a: ir.Value, b: ir.Value, left: bool = True) -> ir.Value:
     """Solve A X = B or X A = B; batches are broadcast."""
     if not left:
@@ -72,10 +67,8 @@ def _equations(op: Op, a: ir.Value, b: ir.Value, left: bool = True) -> ir.Value:
     vectors = rank(b) == 1 or (rank(b) == rank(a) - 1 and sizes(b) == sizes(a)[:-1])
     if vectors:
         b = op.unsqueeze(b, [-1])
-    depth = max(rank(a), rank(b)) - 2
-    shapes = [[1] * (depth + 2 - rank(v)) + list(sizes(v)[:-2]) for v in (a, b)]
-    batch = [y if x == 1 else x for x, y in zip(*shapes, strict=True)]
-    made = _solution(op, _wide(op, a, batch), _wide(op, b, batch))
+    batch = common_sizes([sizes(a)[:-2], sizes(b)[:-2]])
+    made = _solution(op, *(op.expand(v, [*batch, *sizes(v)[-2:]]) for v in (a, b)))
     return op.squeeze(made, [-1]) if vectors else made
 
 
@@ -127,25 +120,22 @@ def triangular_solve(
     return [made, op("Expand", a, sizes(a))]
 
 
-def _of_factor(op: Op, factor: ir.Value, upper: bool) -> ir.Value:
-    """The matrix of which this is the Cholesky factor."""
+def _factors(op: Op, factor: ir.Value, upper: bool) -> tuple[ir.Value, ir.Value]:
+    """The lower and the upper triangle whose product is the matrix of which this is the Cholesky factor."""
     triangle = _triangle(op, factor, upper, unit=False)
     turned = op.swap(triangle, -1, -2)
-    pair = (turned, triangle) if upper else (triangle, turned)
-    return with_sizes(op("MatMul", *pair), sizes(factor))
+    return (turned, triangle) if upper else (triangle, turned)
 
 
 @reads("aten.cholesky_solve")
 def cholesky_solve(op: Op, b: ir.Value, factor: ir.Value, upper: bool = False) -> ir.Value:
-    triangle = _triangle(op, factor, upper, unit=False)
-    turned = op.swap(triangle, -1, -2)
-    first, second = (turned, triangle) if upper else (triangle, turned)
+    first, second = _factors(op, factor, upper)
     return _equations(op, second, _equations(op, first, b))
 
 
 @reads("aten.cholesky_inverse")
 def cholesky_inverse(op: Op, factor: ir.Value, upper: bool = False) -> ir.Value:
-    matrix = _of_factor(op, factor, upper)
+    matrix = with_sizes(op("MatMul", *_factors(op, factor, upper)), sizes(factor))
     return _solution(op, matrix, _identity(op, matrix))
 
 

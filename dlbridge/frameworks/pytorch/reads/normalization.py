@@ -143,7 +143,7 @@ def native_group_norm(
 
 @reads("aten.dist")
 def dist(op: Op, x: ir.Value, y: ir.Value, p: float = 2) -> ir.Value:
-    return vector_norm(op, _difference(op, x, y), p)
+    return vector_norm(op, x - y, p)
 
 
 @reads("aten._pdist_forward")
@@ -154,17 +154,13 @@ def pdist(op: Op, x: ir.Value, p: float = 2) -> ir.Value:
         op.refuse("pdist of rows whose number is not fixed")
     pairs = np.triu_indices(count, 1)
     rows = [with_sizes(op("Gather", x, op.constant(i), axis=0), [len(i), *sizes(x)[1:]]) for i in pairs]
-    return vector_norm(op, _difference(op, *rows), p, -1)
+    return vector_norm(op, rows[0] - rows[1], p, -1)
 
 
 @reads("aten._cdist_forward")
 def cdist(op: Op, x: ir.Value, y: ir.Value, p: float, mode: int | None) -> ir.Value:
     """The distance of each row of one tensor to each row of the other."""
-    return vector_norm(op, _difference(op, op.unsqueeze(x, [-2]), op.unsqueeze(y, [-3])), p, -1)
-
-
-def _difference(op: Op, x: ir.Value, y: ir.Value) -> ir.Value:
-    return x - y
+    return vector_norm(op, op.unsqueeze(x, [-2]) - op.unsqueeze(y, [-3]), p, -1)
 
 
 @reads("aten.linalg_vector_norm", "aten.norm.ScalarOpt_dim", "aten.norm.Scalar", "aten.frobenius_norm")

@@ -108,25 +108,36 @@ def _filled_up(op: Op, x: ir.Value, kernel: list[int], strides: list[int], pads:
 
 @reads("aten.adaptive_avg_pool1d", "aten.adaptive_avg_pool2d", "aten.adaptive_avg_pool3d", "aten._adaptive_avg_pool2d")
 def adaptive_avg_pool(op: Op, x: ir.Value, output_size: Any) -> ir.Value:
-    """Windows of equal size are ``AveragePool``; of unequal sizes, along each axis a product with their weights."""
+    return _adaptive(op, "Average", x, output_size)
+
+
+@reads("aten.adaptive_max_pool1d", "aten.adaptive_max_pool2d", "aten.adaptive_max_pool3d")
+def adaptive_max_pool(op: Op, x: ir.Value, output_size: Any) -> list[ir.Value | None]:
+    """The values only; the indices are None, so that a use of them is refused."""
+    return [_adaptive(op, "Max", x, output_size), None]
+
+
+def _adaptive(op: Op, kind: str, x: ir.Value, output_size: Any) -> ir.Value:
+    """Windows of equal size are one pool. Others are taken along one axis after the other: by a product with their
+    weights, or where there are none, one by one."""
     count = _count(op)
-    kernel = _equal_windows(op, x, each(output_size, count))
+    output = each(output_size, count)
+    kernel = _equal_windows(op, x, output)
     if kernel is not None:
-        return batched(op, x, count, lambda v: _average(op, v, kernel))
-    result = x
-    for axis, out in zip(range(rank(x) - count, rank(x)), each(output_size, count), strict=True):
+        return batched(op, x, count, lambda value: _of_equal_windows(op, kind, value, kernel))
+    for axis, out in zip(range(rank(x) - count, rank(x)), output, strict=True):
         size = sizes(x)[axis]
-        if size != out and isinstance(size, int):
-            result = _weighted_windows(op, result, axis, size, out)
+        if size != out and kind == "Average" and isinstance(size, int):
+            x = _weighted_windows(op, x, axis, size, out)
         elif size != out:
-            result = _each_window(op, "ReduceMean", result, axis, size, out)
-    return result
+            x = _each_window(op, "ReduceMean" if kind == "Average" else "ReduceMax", x, axis, size, out)
+    return x
 
 
-def _average(op: Op, x: ir.Value, kernel: list[int]) -> ir.Value:
+def _of_equal_windows(op: Op, kind: str, x: ir.Value, kernel: list[int]) -> ir.Value:
     if not kernel:
-        return op("GlobalAveragePool", x)
-    return op("AveragePool", x, kernel_shape=kernel, strides=kernel)
+        return op(f"Global{kind}Pool", x)
+    return op(f"{kind}Pool", x, kernel_shape=kernel, strides=kernel)
 
 
 def _equal_windows(op: Op, x: ir.Value, output: list[Any]) -> list[int] | None:
@@ -159,35 +170,10 @@ def _weighted_windows(op: Op, x: ir.Value, axis: int, size: int, out: int) -> ir
     weights = np.zeros((size, out))
     for i, (start, end) in enumerate(windows(size, out)):
         weights[start:end, i] = 1 / (end - start)
-    moved = op("MatMul", op.swap(x, axis, rank(x) - 1), op.constant(weights, x.dtype))
-    with_sizes(moved, [*_swapped(sizes(x), axis)[:-1], out])
-    return op.swap(moved, axis, rank(x) - 1)
-
-
-def _swapped(items: list[Any], axis: int) -> list[Any]:
-    items = list(items)
-    items[axis], items[-1] = items[-1], items[axis]
-    return items
-
-
-@reads("aten.adaptive_max_pool1d", "aten.adaptive_max_pool2d", "aten.adaptive_max_pool3d")
-def adaptive_max_pool(op: Op, x: ir.Value, output_size: Any) -> list[ir.Value | None]:
-    """The values only; the indices are None, so that a use of them is refused."""
-    count = _count(op)
-    output = each(output_size, count)
-    kernel = _equal_windows(op, x, output)
-    if kernel is not None:
-        pooled = batched(
-            op,
-            x,
-            count,
-            lambda v: op("MaxPool", v, kernel_shape=kernel, strides=kernel) if kernel else op("GlobalMaxPool", v),
-        )
-        return [pooled, None]
-    result = x
-    for axis, out in zip(range(rank(x) - count, rank(x)), output, strict=True):
-        result = _each_window(op, "ReduceMax", result, axis, sizes(x)[axis], out)
-    return [result, None]
+    last = rank(x) - 1
+    turned = op.swap(x, axis, last)
+    made = op("MatMul", turned, op.constant(weights, x.dtype))
+    return op.swap(with_sizes(made, [*sizes(turned)[:-1], out]), axis, last)
 
 
 @reads("aten.max_unpool2d", "aten.max_unpool3d")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch.fx.tensors import rank
 from dlbridge.frameworks.pytorch.graph.control import repeat
-from dlbridge.frameworks.pytorch.graph.reading import Op, reads
+from dlbridge.frameworks.pytorch.graph.reading import Op, reads, reads_unary
+from dlbridge.ops.extension import DOMAIN
 
-#: ATen op -> op of the ``dlbridge`` domain.
-_FUNCTIONS = {
+_UNARY = {
     "digamma": "Digamma",
     "erfc": "Erfc",
     "special_erfcx": "Erfcx",
@@ -33,11 +34,7 @@ _FUNCTIONS = {
     "special_scaled_modified_bessel_k0": "BesselK0e",
     "special_scaled_modified_bessel_k1": "BesselK1e",
 }
-
-
-@reads(*(f"aten.{name}" for name in _FUNCTIONS))
-def function(op: Op, x: ir.Value) -> ir.Value:
-    return op.extension(_FUNCTIONS[op.name], op.cast(x))
+reads_unary(_UNARY, DOMAIN)
 
 
 @reads("aten.special_zeta")
@@ -66,42 +63,30 @@ def spherical_bessel_j0(op: Op, x: ir.Value) -> ir.Value:
 # --- orthogonal polynomials ----------------------------------------------------------------------------------------
 
 
-def _linear(op: Op, x: ir.Value, constant: float, slope: float) -> ir.Value:
+def _linear(x: ir.Value, constant: float, slope: float) -> ir.Value:
     """constant + slope * x."""
     scaled = x if slope == 1 else x * slope
     return scaled if constant == 0 else scaled + constant
 
 
-def _chebyshev(op: Op, x: ir.Value, k: ir.Value, now: ir.Value, before: ir.Value) -> ir.Value:
+#: (x, k, the polynomials of degrees k and k - 1) -> that of degree k + 1.
+_Step = Callable[[ir.Value, ir.Value, ir.Value, ir.Value], ir.Value]
+
+
+def _chebyshev(x: ir.Value, k: ir.Value, now: ir.Value, before: ir.Value) -> ir.Value:
     return x * 2 * now - before
 
 
-def _hermite(op: Op, x: ir.Value, k: ir.Value, now: ir.Value, before: ir.Value) -> ir.Value:
-    return (x * now - k * before) * 2
-
-
-def _hermite_of_probability(op: Op, x: ir.Value, k: ir.Value, now: ir.Value, before: ir.Value) -> ir.Value:
-    return x * now - k * before
-
-
-def _laguerre(op: Op, x: ir.Value, k: ir.Value, now: ir.Value, before: ir.Value) -> ir.Value:
-    return ((k * 2 + 1 - x) * now - k * before) / (k + 1)
-
-
-def _legendre(op: Op, x: ir.Value, k: ir.Value, now: ir.Value, before: ir.Value) -> ir.Value:
-    return ((k * 2 + 1) * x * now - k * before) / (k + 1)
-
-
-#: Kind -> (constant and slope of the polynomial of degree 1, that of degree k + 1 of those of k and k - 1).
-_POLYNOMIALS: dict[str, tuple[tuple[float, float], Any]] = {
+#: Kind -> (constant and slope of the polynomial of degree 1, the step from two degrees to the next).
+_POLYNOMIALS: dict[str, tuple[tuple[float, float], _Step]] = {
     "chebyshev_polynomial_t": ((0, 1), _chebyshev),
     "chebyshev_polynomial_u": ((0, 2), _chebyshev),
     "chebyshev_polynomial_v": ((-1, 2), _chebyshev),
     "chebyshev_polynomial_w": ((1, 2), _chebyshev),
-    "hermite_polynomial_h": ((0, 2), _hermite),
-    "hermite_polynomial_he": ((0, 1), _hermite_of_probability),
-    "laguerre_polynomial_l": ((1, -1), _laguerre),
-    "legendre_polynomial_p": ((0, 1), _legendre),
+    "hermite_polynomial_h": ((0, 2), lambda x, k, now, before: (x * now - k * before) * 2),
+    "hermite_polynomial_he": ((0, 1), lambda x, k, now, before: x * now - k * before),
+    "laguerre_polynomial_l": ((1, -1), lambda x, k, now, before: ((k * 2 + 1 - x) * now - k * before) / (k + 1)),
+    "legendre_polynomial_p": ((0, 1), lambda x, k, now, before: ((k * 2 + 1) * x * now - k * before) / (k + 1)),
 }
 
 
@@ -113,17 +98,17 @@ def polynomial(op: Op, x: Any, n: Any) -> ir.Value:
     """Orthogonal polynomials by their three-term recurrence up to the largest degree; a negative degree gives 0."""
     x = op("Expand", op.cast(x), op.sizes)
     if "shifted" in op.name:
-        x = _linear(op, x, -1, 2)
+        x = _linear(x, -1, 2)
     (constant, slope), following = _POLYNOMIALS[op.name.removeprefix("special_").removeprefix("shifted_")]
     degree = op("Expand", op.cast(n, ir.DataType.INT64), op.sizes)
     ones = op.filled(1, op.dtype, op.sizes)
-    first = _linear(op, x, constant, slope)
+    first = _linear(x, constant, slope)
     made = op("Where", op("Less", degree, 0), 0, op("Where", op("Equal", degree, 0), 1, first))
     rounds = (op("ReduceMax", degree, keepdims=0) if rank(degree) else degree) - 1
 
     def step(k: ir.Value, now: ir.Value, before: ir.Value, made: ir.Value) -> list[ir.Value]:
         order = k + 1
-        after = following(op, x, op.cast(order), now, before)
+        after = following(x, op.cast(order), now, before)
         return [after, now, op("Where", op("Equal", degree, order + 1), after, made)]
 
     return repeat(op, op("Max", rounds, 0), [first, ones, made], step)[2]
