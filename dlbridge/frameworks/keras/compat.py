@@ -314,9 +314,9 @@ def seams() -> list[tuple[Any, str, Any]]:
     """(module, name, wrapper of the function that is there now) of all that is wrapped while some thread records."""
     found = []
     modules = [getattr(backend, m) for m in ("numpy", "nn", "math", "linalg", "image", "core")]
-    for module in [backend, *modules]:
+    for module in [backend, sys.modules[backend.core.__package__], *modules]:
         for name, original in list(vars(module).items()):
-            public = getattr(keras.ops, name, None)
+            public = getattr(keras.ops, name, None) or getattr(keras.ops.image, name, None)
             if inspect.isfunction(original) and inspect.isfunction(public) and original is not public:
                 found.append((module, name, _wrapped(original, _redirected(name, public))))
     makers = ("arange", "eye", "full", "identity", "linspace", "ones", "tri", "zeros")

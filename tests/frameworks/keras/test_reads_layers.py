@@ -129,6 +129,10 @@ PLAIN = {
     "random crop": (lambda: L.RandomCrop(4, 5), (8, 7, 3)),
     "auto contrast": (lambda: L.AutoContrast(), (8, 7, 3)),
     "solarization": (lambda: L.Solarization(), (8, 7, 3)),
+    "mel spectrogram": (
+        lambda: L.MelSpectrogram(64, 16, sampling_rate=1000, num_mel_bins=8, min_freq=20, max_freq=400),
+        (200,),
+    ),
     "spectrogram": (lambda: L.STFTSpectrogram(frame_length=64, frame_step=32, fft_length=128), (500, 1)),
     "random brightness": (lambda: L.RandomBrightness(0.2), (8, 7, 3)),
     "random translation": (lambda: L.RandomTranslation(0.2, 0.2), (8, 7, 3)),

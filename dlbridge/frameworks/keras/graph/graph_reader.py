@@ -305,8 +305,10 @@ class GraphReader:
         return self._open(site.layer, site.args, with_masks(site.layer, site.args, site.kwargs, site.mask))
 
     def inline(self, site: CallSite) -> Any:
-        """What a layer's own code makes, as parts of the layer."""
-        return self._inline(site.layer, site.args, with_masks(site.layer, site.args, site.kwargs, site.mask))
+        """What the own code of a layer or operation makes, as parts of it."""
+        is_layer = isinstance(site.source, keras.layers.Layer)
+        kwargs = with_masks(site.source, site.args, site.kwargs, site.mask) if is_layer else site.kwargs
+        return self._inline(site.source, site.args, kwargs)
 
     # --- variables ---------------------------------------------------------------------------------------------------
 

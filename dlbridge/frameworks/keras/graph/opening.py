@@ -55,7 +55,7 @@ class Opener:
 
         def run() -> Any:
             if not isinstance(operation, keras.layers.Layer):
-                return self.reader.trace(operation.call, args, kwargs)
+                return self.reader.trace(operation.call, args, kwargs, flat=flat)
             with compat.inference(operation):
                 result = self.reader.trace(_call, args, kwargs, operation, method=True, flat=flat)
             if kwargs.get("training") is False and not compat.is_from_keras(type(operation)):
@@ -64,9 +64,9 @@ class Opener:
 
         return self._traced(run, operation, _call, args, kwargs)
 
-    def inline(self, layer: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
-        """Read the ``call`` of a layer that is not to be a block: its nodes are parts of the layer here."""
-        return self._read(layer, args, kwargs, flat=True)
+    def inline(self, operation: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """Read the ``call`` of a layer or operation that is not to be a block: its nodes are parts of the one here."""
+        return self._read(operation, args, kwargs, flat=True)
 
     def run_code(self, layer: Any, function: Callable[..., Any], args: tuple) -> Any:
         """What code of a layer, a function of the layer and values, makes of values, as parts of the layer here."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from dlbridge.frameworks.keras.graph.call_site import CallSite, layer
+from dlbridge.frameworks.keras.graph.call_site import CallSite, layer, operation
 from dlbridge.ops.extension import DOMAIN
 
 
@@ -139,6 +139,7 @@ def activation(site: CallSite) -> Any:
 #: Layers that call a few functions of ``keras.ops``.
 _BY_CODE = (
     *("ReLU", "LeakyReLU", "ELU", "Softmax", "Permute", "Reshape"),
+    *("CenterCrop", "MelSpectrogram", "Normalization", "Resizing"),
     *("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate", "Dot"),
     *(f"{name}{rank}D" for rank in (1, 2, 3) for name in ("Cropping", "ZeroPadding", "MaxPooling", "AveragePooling")),
     *(f"Adaptive{name}Pooling{rank}D" for rank in (1, 2, 3) for name in ("Average", "Max")),
@@ -148,4 +149,14 @@ _BY_CODE = (
 @layer(*_BY_CODE, masks=True, arguments=True)
 def by_code(site: CallSite) -> Any:
     """What the layer's own code makes of these functions."""
+    return site.reader.inline(site)
+
+
+#: Operations whose code in Keras calls other functions of ``keras.ops``.
+_OPERATIONS_BY_CODE = ("CDist", "CropImages", "ExtractPatches", "PadImages", "SaturateCast")
+
+
+@operation(*_OPERATIONS_BY_CODE)
+def operation_by_code(site: CallSite, *args: Any, **kwargs: Any) -> Any:
+    """What Keras' own code makes of these functions."""
     return site.reader.inline(site)

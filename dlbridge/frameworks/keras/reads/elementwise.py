@@ -89,15 +89,11 @@ def clip_between(site: CallSite, x: Any) -> ir.Value:
     return x if high is None else site.op("Min", x, high)
 
 
-@operation("Cast", "SaturateCast", "View")
+@operation("Cast", "View")
 def cast(site: CallSite, x: Any) -> ir.Value:
     if site.operation == "View":
         site.refuse("reading numbers as another dtype's bits")
     x = site.tensor(x)
-    if site.operation == "SaturateCast" and not site.dtype.is_floating_point() and site.dtype != ir.DataType.BOOL:
-        ends = np.iinfo(site.dtype.numpy())
-        if x.dtype.is_floating_point():
-            x = site.op("Clip", x, float(ends.min), float(ends.max))
     if x.dtype.is_floating_point() and site.dtype == ir.DataType.BOOL:
         return site.op("Not", site.op("Equal", x, 0.0))
     return site.cast(x, site.dtype)

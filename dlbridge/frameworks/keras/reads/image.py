@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -12,8 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dlbridge.errors import DlbridgeWarning
-from dlbridge.frameworks.keras.graph.call_site import END, CallSite, operation
-from dlbridge.frameworks.keras.reads.convolution import many, window
+from dlbridge.frameworks.keras.graph.call_site import CallSite, operation
 from dlbridge.frameworks.keras.reads.reshaping import pad
 
 #: Keras' interpolation -> ONNX' mode and further attributes. Keras' cubic has a = -0.5 (Keys), and excludes positions
@@ -25,39 +23,43 @@ _MODES: dict[str, dict[str, Any]] = {
 }
 
 
-def resize_to(
-    site: CallSite, x: ir.Value, size: list[int], interpolation: str, data_format: str, antialias: bool = False
-) -> Any:
-    """Resize an image or a batch of images."""
-    if interpolation not in _MODES:
-        site.refuse(f"the interpolation '{interpolation}'")
-    if not x.dtype.is_floating_point() and interpolation != "nearest":
+@operation("Resize")
+def resize(site: CallSite, images: Any) -> ir.Value:
+    """Resize an image or a batch of images, cut or padded to the ratio of the size first if that is asked."""
+    kind, x, size = site.source, site.tensor(images), [int(n) for n in site.source.size]
+    if kind.interpolation not in _MODES:
+        site.refuse(f"the interpolation '{kind.interpolation}'")
+    if not x.dtype.is_floating_point() and kind.interpolation != "nearest":
         site.refuse("resizing whole numbers")
-    attributes = _MODES[interpolation] | {"coordinate_transformation_mode": "half_pixel"}
-    if interpolation == "bicubic" and not antialias:
-        _tell_of_table(site, x, size, data_format)
-    if antialias and interpolation != "nearest":
+    if kind.crop_to_aspect_ratio:
+        x = _cropped(site, x, size)
+    elif kind.pad_to_aspect_ratio:
+        x = _padded(site, x, size)
+    attributes = _MODES[kind.interpolation] | {"coordinate_transformation_mode": "half_pixel"}
+    if kind.interpolation == "bicubic" and not kind.antialias:
+        _tell_of_table(site, x, size)
+    if kind.antialias and kind.interpolation != "nearest":
         attributes |= {"antialias": 1, "exclude_outside": 1}
 
     def resized(x: ir.Value) -> ir.Value:
-        sizes = site.op("Concat", site.op("Shape", x, end=2), [int(s) for s in size], axis=0)
         if all(isinstance(s, int) for s in site.shape(x)[2:]):
             scales = [s / old for s, old in zip(size, site.shape(x)[2:], strict=True)]
             exact = all(float(np.float32(f)) == f for f in scales)
             whole = all(f == int(f) or 1 / f == int(1 / f) for f in scales)
             if exact and whole:  # the same, and the sizes of the batch need not be asked for
                 return site.layer_op("Resize", x, None, np.array([1, 1, *scales], np.float32), **attributes)
+        sizes = site.op("Concat", site.op("Shape", x, end=2), size, axis=0)
         return site.layer_op("Resize", x, None, None, sizes, **attributes)
 
-    return of_batch(site, x, data_format, resized)
+    return of_batch(site, x, site.data_format, resized)
 
 
-def _tell_of_table(site: CallSite, x: ir.Value, size: Sequence[int], data_format: str) -> None:
+def _tell_of_table(site: CallSite, x: ir.Value, size: list[int]) -> None:
     """Warn where TensorFlow's weights of bicubic interpolation are others than the formula's.
 
     It has them in a table, of places in steps of 1/1024 of a pixel.
     """
-    found = [site.shape(x)[axis] for axis in _axes(site, x, data_format)]
+    found = [site.shape(x)[axis] for axis in _axes(site, x)]
     if keras.backend.backend() != "tensorflow" or all(map(_is_in_table, found, size)):
         return
     warnings.warn(
@@ -75,93 +77,44 @@ def _is_in_table(old: Any, new: int) -> bool:
     return bool((places == np.round(places)).all())
 
 
-def of_batch(
-    site: CallSite, x: ir.Value, data_format: str, function: Callable[[ir.Value], ir.Value], count: int = 2
-) -> ir.Value:
-    """What a function makes of a batch of images with the channels first, for a batch or one image in this layout.
-
-    Args:
-        site: The call.
-        x: The images.
-        data_format: Their layout.
-        function: What is made of them.
-        count: How many axes an image has beside the channels.
-    """
-    single = site.rank(x) == count + 1
+def of_batch(site: CallSite, x: ir.Value, data_format: str, function: Callable[[ir.Value], ir.Value]) -> ir.Value:
+    """What a function makes of a batch of images with the channels first, for a batch or one image in this layout."""
+    single = site.rank(x) == 3
     y = site.last(function(site.first(site.unsqueeze(x, 0) if single else x, data_format)), data_format)
     return site.squeeze(y, 0) if single else y
 
 
-@operation("Resize")
-def resize(site: CallSite, images: Any) -> ir.Value:
-    return resize_as(site, site.source, site.tensor(images), list(site.source.size), site.data_format)
-
-
-def resize_as(site: CallSite, kind: Any, x: ir.Value, size: list[int], data_format: str) -> ir.Value:
-    """Resize an image or a batch of images as an operation, or a layer, has it: cut or padded to the ratio first."""
-    if kind.crop_to_aspect_ratio:
-        x = _cropped(site, x, size, data_format)
-    elif kind.pad_to_aspect_ratio:
-        x = _padded(site, x, size, data_format, kind.fill_value)
-    return resize_to(site, x, size, kind.interpolation, data_format, kind.antialias)
-
-
-def _cropped(site: CallSite, x: ir.Value, size: Sequence[int], data_format: str) -> ir.Value:
+def _cropped(site: CallSite, x: ir.Value, size: list[int]) -> ir.Value:
     """The middle of an image, in the ratio of a size."""
-    axes, found, fitting = _fitting(site, x, size, data_format)
+    axes, found, fitting = _fitting(site, x, size)
     kept = [max(min(old, new), 1) for old, new in zip(found, fitting, strict=True)]
     starts = [(old - new) // 2 for old, new in zip(found, kept, strict=True)]
     return site.op("Slice", x, starts, [a + n for a, n in zip(starts, kept, strict=True)], axes)
 
 
-def _padded(site: CallSite, x: ir.Value, size: Sequence[int], data_format: str, fill: float) -> ir.Value:
+def _padded(site: CallSite, x: ir.Value, size: list[int]) -> ir.Value:
     """An image with as much on either side as its ratio lacks of that of a size."""
-    axes, found, fitting = _fitting(site, x, size, data_format)
+    axes, found, fitting = _fitting(site, x, size)
     amounts = [(max(old, new) - old) // 2 for old, new in zip(found, fitting, strict=True)]
-    return pad(site, x, axes, [(n, n) for n in amounts], value=fill)
+    return pad(site, x, axes, [(n, n) for n in amounts], value=site.source.fill_value)
 
 
-def _fitting(
-    site: CallSite, x: ir.Value, size: Sequence[int], data_format: str
-) -> tuple[list[int], list[int], list[int]]:
+def _fitting(site: CallSite, x: ir.Value, size: list[int]) -> tuple[list[int], list[int], list[int]]:
     """(axes of height and width, these sizes, those that go with the other one in the ratio of a size).
 
     Keras divides in float32, and cuts off what is behind the point.
     """
-    axes = list(_axes(site, x, data_format))
+    axes = _axes(site, x)
     found = [site.shape(x)[axis] for axis in axes]
     site.require(found, "resizing to the aspect ratio of an image whose size is not known")
     fitting = [int(np.float32(found[1 - i] * size[i]) / np.float32(size[1 - i])) for i in (0, 1)]
     return axes, found, fitting
 
 
-def _axes(site: CallSite, x: ir.Value, data_format: str) -> tuple[int, int]:
+def _axes(site: CallSite, x: ir.Value) -> list[int]:
     """The axes of height and width."""
     rank = site.rank(x)
-    return (rank - 3, rank - 2) if data_format == "channels_last" else (rank - 2, rank - 1)
-
-
-@operation("PadImages", "CropImages")
-def pad_or_crop(site: CallSite, images: Any) -> ir.Value:
-    kind, x = site.source, site.tensor(images)
-    crops = site.operation == "CropImages"
-    word = "cropping" if crops else "padding"
-    axes = _axes(site, x, site.data_format)
-    amounts = []
-    for axis, names, target in zip(axes, (("top", "bottom"), ("left", "right")), ("height", "width"), strict=True):
-        before, after = (getattr(kind, f"{n}_{word}") for n in names)
-        wanted, size = getattr(kind, f"target_{target}"), site.shape(x)[axis]
-        if wanted is not None and (before is None or after is None):
-            site.require([size], "a target size for an image whose size is not known")
-            total = size - wanted if crops else wanted - size
-            if before is None:
-                before = total - after
-            after = total - before
-        amounts.append((int(before or 0), int(after or 0)))
-    if not crops:
-        return pad(site, x, list(axes), amounts)
-    ends = [-a if a else END for _, a in amounts]
-    return site.op("Slice", x, [b for b, _ in amounts], ends, list(axes))
+    return [rank - 3, rank - 2] if site.data_format == "channels_last" else [rank - 2, rank - 1]
 
 
 @operation("RGBToGrayscale", operands=CallSite.tensors)
@@ -208,22 +161,3 @@ def hsv_to_rgb(site: CallSite, x: ir.Value) -> ir.Value:
 
 def _channel_axis(site: CallSite, x: ir.Value) -> int:
     return site.rank(x) - (1 if site.data_format == "channels_last" else 3)
-
-
-@operation("ExtractPatches")
-def extract_patches(site: CallSite, images: Any) -> ir.Value:
-    """Extract patches by a convolution that picks each element of the window; channels run fastest."""
-    kind, x = site.source, site.tensor(images)
-    data_format, size = site.data_format, list(kind.size)
-    count = len(size)
-    if not x.dtype.is_floating_point():
-        site.refuse("patches of whole numbers")
-    strides, dilations = many(kind.strides or size, count), many(kind.dilation_rate, count)
-
-    def picked(x: ir.Value) -> ir.Value:
-        channels = site.shape(x)[1]
-        number = math.prod(size) * channels
-        kernel = np.eye(number, dtype=x.dtype.numpy()).reshape(number, *size, channels)
-        return site.op("Conv", x, np.moveaxis(kernel, -1, 1), **window(size, strides, dilations, kind.padding))
-
-    return of_batch(site, x, data_format, picked, count)

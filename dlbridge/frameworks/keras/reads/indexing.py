@@ -146,11 +146,18 @@ def slice_(site: CallSite, inputs: Any, start_indices: Any) -> ir.Value:
     whole = sizes_of(site, shape)
     if isinstance(starts, list) and isinstance(whole, list):
         ends: Any = [END if n == -1 else s + n for s, n in zip(starts, whole, strict=True)]
+        sizes = _axes_of(site, x)
+        slices = [
+            (start, end, axis)
+            for axis, (start, end) in enumerate(zip(starts, ends, strict=True))
+            if start != 0 or (end != END and _size_of(site, end) != sizes[axis])
+        ]
+        made = _sliced(site, x, slices)
     else:
         if isinstance(whole, list) and -1 in whole:
             site.refuse("a slice from a computed place to the end")
         ends = site.build.value(starts) + site.build.value(whole)
-    made = site.op("Slice", x, starts, ends, list(range(site.rank(x))))
+        made = site.op("Slice", x, starts, ends, list(range(site.rank(x))))
     if isinstance(whole, list) and made.shape is not None:  # Keras takes so many elements or raises, ONNX fewer
         known = [site.build.sizes.recover(size) for size in whole]
         made.shape = ir.Shape([d if s is None else s.dim() for d, s in zip(made.shape, known, strict=True)])
@@ -175,7 +182,7 @@ def slice_update(site: CallSite, inputs: Any, start_indices: Any, updates: Any) 
     whole, written = _axes_of(site, x), _axes_of(site, new)
     if not isinstance(starts, list):
         site.refuse("an update whose size is not known, at a computed place")
-    begins = [site.build.sizes.recover(start) or Size.of(int(start)) for start in starts]
+    begins = [_size_of(site, start) for start in starts]
     along = [axis for axis, at in enumerate(begins) if at != Size.of(0) or written[axis] != whole[axis]]
     if not along:
         return new
@@ -194,9 +201,12 @@ def slice_update(site: CallSite, inputs: Any, start_indices: Any, updates: Any) 
 
 def _axes_of(site: CallSite, value: ir.Value) -> list[Size]:
     """The sizes of all axes of a value."""
-    book, rank = site.build.sizes, site.rank(value)
-    found = [book.of_axis(value, axis) for axis in range(rank)]
-    return [book.recover(size) or Size.of(int(size)) for size in found]
+    return [_size_of(site, site.build.sizes.of_axis(value, axis)) for axis in range(site.rank(value))]
+
+
+def _size_of(site: CallSite, number: int) -> Size:
+    """A number, or the size that it stands for."""
+    return site.build.sizes.recover(number) or Size.of(int(number))
 
 
 @operation("Tril", "Triu")

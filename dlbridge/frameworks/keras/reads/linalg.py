@@ -189,9 +189,3 @@ def correlate(site: CallSite, a: ir.Value, b: ir.Value) -> ir.Value:
     y = site.op("MatMul", frames(site, pad(site, a, [0], [(m - 1, m - 1)]), m, 1), b)
     start = (n + m - 1 - max(n, m)) // 2
     return y if mode == "full" else site.slice(y, 0, start, start + max(n, m))
-
-
-@operation("CDist", operands=CallSite.promoted)
-def cdist(site: CallSite, a: ir.Value, b: ir.Value) -> ir.Value:
-    gap = site.unsqueeze(a, -2) - site.unsqueeze(b, -3)
-    return site.op("Sqrt", site.op("ReduceSum", gap * gap, [-1], keepdims=0))

@@ -12,7 +12,6 @@ import onnx_ir as ir
 
 from dlbridge.frameworks.keras.graph.building import IR_DTYPES
 from dlbridge.frameworks.keras.graph.call_site import CallSite, layer
-from dlbridge.frameworks.keras.reads.image import resize_as, resize_to
 from dlbridge.frameworks.keras.reads.indexing import one_hot_of
 from dlbridge.ops.extension import AUGMENTATIONS, DOMAIN
 
@@ -26,50 +25,6 @@ def rescaling(site: CallSite) -> Any:
         scale = scale.reshape(*scale.shape, *([1] * (3 - scale.ndim)))
     x = site.layer_op("Mul", x, scale)
     return x + offset if np.any(offset) else x
-
-
-@layer("Normalization")
-def normalization(site: CallSite) -> Any:
-    kind = site.layer
-    if kind.mean is None:
-        site.refuse("it was not adapted to data")
-    x = site.cast(site.x, kind.compute_dtype)
-    mean, variance = (np.asarray(keras.ops.convert_to_numpy(v), x.dtype.numpy()) for v in (kind.mean, kind.variance))
-    deviation = np.maximum(np.sqrt(variance), np.asarray(keras.config.epsilon(), variance.dtype))
-    if kind.invert:
-        return site.layer_op("Mul", x, deviation) + mean
-    return site.layer_op("Div", x - mean, deviation)
-
-
-@layer("Resizing")
-def resizing(site: CallSite) -> Any:
-    kind = site.layer
-    x = site.cast(site.x, kind.compute_dtype)
-    return resize_as(site, kind, x, [kind.height, kind.width], kind.data_format)
-
-
-@layer("CenterCrop")
-def center_crop(site: CallSite) -> Any:
-    kind = site.layer
-    x = site.cast(site.x, kind.compute_dtype)
-    rank = site.rank(x)
-    axes = [rank - 3, rank - 2] if kind.data_format == "channels_last" else [rank - 2, rank - 1]
-    sizes = [site.shape(x)[a] for a in axes]
-    wanted = [kind.height, kind.width]
-    site.require(sizes, "an image whose size is not known")
-    if any(s < w for s, w in zip(sizes, wanted, strict=True)):
-        return _smart_resize(site, x, axes, sizes, wanted)
-    starts = [(s - w) // 2 for s, w in zip(sizes, wanted, strict=True)]
-    return site.layer_op("Slice", x, starts, [b + w for b, w in zip(starts, wanted, strict=True)], axes)
-
-
-def _smart_resize(site: CallSite, x: ir.Value, axes: list[int], sizes: list[int], wanted: list[int]) -> Any:
-    """As keras.preprocessing.image.smart_resize: the largest window of the wanted proportions, resized."""
-    (height, width), (tall, wide) = sizes, wanted
-    window = [min(height, int(float(width * tall) / wide)), min(width, int(float(height * wide) / tall))]
-    starts = [int(float(s - w) / 2) for s, w in zip(sizes, window, strict=True)]
-    x = site.op("Slice", x, starts, [b + w for b, w in zip(starts, window, strict=True)], axes)
-    return resize_to(site, x, wanted, "bilinear", site.layer.data_format)
 
 
 @layer("CategoryEncoding", arguments=True)

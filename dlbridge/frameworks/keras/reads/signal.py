@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras.graph.call_site import CallSite, layer, operation
+from dlbridge.frameworks.keras.graph.call_site import CallSite, operation
 from dlbridge.frameworks.keras.reads.reshaping import pad
 
 Pair = tuple[ir.Value, ir.Value]
@@ -164,28 +164,3 @@ def _overlapped(site: CallSite, pieces: ir.Value, length: int, stride: int) -> i
     base = site.op("Expand", site.build.value(0.0, pieces.dtype), total)
     y = site.op("ScatterND", base, places, moved, reduction="add")
     return site.transpose(y, [*range(1, rank - 1), 0])
-
-
-@layer("MelSpectrogram")
-def mel_spectrogram(site: CallSite) -> ir.Value:
-    """As the layer's own code, which calls the backend where there are tensors without numbers."""
-    kind = site.layer
-    bins = int(kind.fft_length) // 2 + 1
-    edges = {"lower_edge_hertz": kind.min_freq, "upper_edge_hertz": kind.max_freq}
-    mel = kind.linear_to_mel_weight_matrix(kind.num_mel_bins, bins, kind.sampling_rate, **edges)
-    matrix = keras.ops.convert_to_numpy(mel)
-    floor, reference = float(kind.min_power), abs(float(kind.ref_power))
-
-    def whole(x: Any) -> Any:
-        real, imaginary = keras.ops.stft(
-            x, kind.sequence_length, kind.sequence_stride, kind.fft_length, window=kind.window, center=True
-        )
-        y = keras.ops.sqrt(keras.ops.square(real) + keras.ops.square(imaginary)) ** float(kind.mag_exp)
-        y = keras.ops.matmul(y, matrix)
-        if kind.power_to_db:
-            y = 10.0 * keras.ops.log10(keras.ops.maximum(y, floor)) - 10.0 * float(np.log10(max(reference, floor)))
-            y = keras.ops.maximum(y, keras.ops.max(y) - float(kind.top_db))
-        return keras.ops.swapaxes(y, -1, -2)
-
-    wide = ir.DataType.DOUBLE if site.x.dtype == ir.DataType.DOUBLE else ir.DataType.FLOAT
-    return site.cast(site.reader.run_inner(whole, site.cast(site.x, wide)), site.x.dtype)
