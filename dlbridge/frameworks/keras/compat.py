@@ -27,59 +27,22 @@ from keras.src.models.functional import Functional
 from keras.src.models.sequential import Sequential
 from keras.src.ops.function import Function
 from keras.src.ops.node import KerasHistory
-from keras.src.ops.numpy import (
-    Add,
-    Arange,
-    BitwiseAnd,
-    BitwiseNot,
-    BitwiseOr,
-    BitwiseXor,
-    Einsum,
-    Equal,
-    Full,
-    GetItem,
-    LogicalAnd,
-    LogicalNot,
-    LogicalOr,
-    LogicalXor,
-    Multiply,
-    NotEqual,
-    TrueDivide,
-)
+from keras.src.ops.numpy import Add, Arange, Einsum, Full, GetItem
 from keras.src.saving import saving_lib
 from keras.src.utils.naming import to_snake_case
 
+#: What others take from here and Keras has elsewhere.
 __all__ = [
     "Add",
     "Arange",
-    "BitwiseAnd",
-    "BitwiseNot",
-    "BitwiseOr",
-    "BitwiseXor",
-    "Equal",
     "Full",
     "Function",
     "Functional",
     "GetItem",
     "KerasHistory",
-    "LogicalAnd",
-    "LogicalNot",
-    "LogicalOr",
-    "LogicalXor",
-    "Multiply",
-    "NotEqual",
-    "RecordingScope",
     "Sequential",
-    "TrueDivide",
-    "attributes_kept",
     "backend",
-    "counters_kept",
     "get_keras_mask",
-    "is_variable",
-    "own_attributes_skipped",
-    "own_operations",
-    "raw_variable",
-    "seams",
     "set_keras_mask",
     "to_snake_case",
 ]
