@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers, ops
 
 from dlbridge import frameworks
@@ -22,6 +23,8 @@ class Shifted(layers.Layer):
         self.how = how
 
     def call(self, x, count):
+        if self.how == "tensorflow":
+            return tf.identity(x) + 2 * tf.cast(count, "float32")
         if self.how == "cast":
             return x + ops.cast(count, "float32")
         if self.how == "convert_to_tensor":
@@ -49,7 +52,7 @@ def around(layer, shape=(None, 4)):
     return keras.Model(x, layer(x))
 
 
-@pytest.mark.parametrize("how", ["cast", "convert_to_tensor", "add", "add to a float"])
+@pytest.mark.parametrize("how", ["cast", "convert_to_tensor", "add", "add to a float", "tensorflow"])
 def test_a_size_that_is_passed_to_a_layer_is_that_of_each_input(how):
     model = around(Passes(how))
     found = read(model)

@@ -9,6 +9,7 @@ from keras import ops
 
 from dlbridge import frameworks
 from dlbridge.errors import UnsupportedOpError
+from dlbridge.frameworks.keras.graph.building import IR_DTYPES
 from tests.helpers import keras_ops_image, keras_ops_math
 from tests.helpers.keras_reading import error, inputs_of, outputs_of
 
@@ -268,6 +269,15 @@ def test_operation(name):
     got = onnx.run(onnx.load(written), data)
     for value, reference in zip(read.outputs, wanted, strict=True):
         assert error(got[value.name], reference) <= 3e-6
+
+
+def test_the_greatest_number_of_a_type_that_numpy_has_not():
+    x = keras.Input((3,), dtype="bfloat16", name="x")
+    model = keras.Model(x, ops.nan_to_num(x, nan=2.0))
+    framework = frameworks.get("keras")
+    data = {"x": np.array([[np.inf, -np.inf, np.nan]], "float32").astype(IR_DTYPES["bfloat16"].numpy())}
+    (got,) = framework.run(framework.load(framework.read(model).write("keras")), data).values()
+    np.testing.assert_array_equal(got, keras.ops.convert_to_numpy(model(data["x"])))
 
 
 @pytest.mark.parametrize("name", ["inv", "cholesky", "eigh"])

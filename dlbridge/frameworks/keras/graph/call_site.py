@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import keras
+import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
@@ -111,6 +112,15 @@ def slice_ends(start: Any, stop: Any, step: int) -> tuple[Any, Any]:
     """Where a slice of Python's begins and ends, in numbers that the standard's Slice takes for what is left out."""
     first, last = (0, END) if step > 0 else (END, FRONT)
     return first if start is None else start, last if stop is None else stop
+
+
+def ends_of(dtype: ir.DataType) -> tuple[Any, Any]:
+    """The least and the greatest number of a type."""
+    if dtype.is_floating_point():
+        floats = ml_dtypes.finfo(dtype.numpy())
+        return float(floats.min), float(floats.max)
+    integers = np.iinfo(dtype.numpy())
+    return integers.min, integers.max
 
 
 def _python_type(operand: Any) -> type | None:
@@ -316,8 +326,12 @@ class CallSite:
 
     def common(self, *operands: Any) -> list[ir.Value]:
         """Cast operands to the dtype in which Keras compares them."""
+        return self.promoted(*operands, to=self.common_dtype(*operands))
+
+    def common_dtype(self, *operands: Any) -> ir.DataType:
+        """The dtype that operands have together, by Keras' rules of promotion."""
         kinds = [_python_type(v) or TYPE_NAMES[self.tensor(v).dtype] for v in operands]  # type: ignore[index]
-        return self.promoted(*operands, to=IR_DTYPES[keras.backend.result_type(*kinds)])
+        return IR_DTYPES[keras.backend.result_type(*kinds)]
 
     def reshape(self, value: ir.Value, sizes: Sequence[Any], **options: Any) -> ir.Value:
         """Reshape to sizes of which at most one is unknown (None, -1 or symbolic)."""

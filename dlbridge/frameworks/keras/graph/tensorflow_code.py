@@ -21,6 +21,7 @@ from dlbridge.frameworks.keras.files.tensorflow_ops import HANDLERS
 from dlbridge.frameworks.keras.graph import masks
 from dlbridge.frameworks.keras.onnx_export import ConversionError
 from dlbridge.frameworks.keras.tracing import layer_code
+from dlbridge.frameworks.keras.tracing.sizes import SymbolicSize
 from dlbridge.model import Model
 from dlbridge.ops import traits
 from dlbridge.passes.constants import lift_constants
@@ -156,7 +157,10 @@ def read_call(
         raise ConversionError("Keras does not run on TensorFlow")
     import tf2onnx
 
-    call = _Call(layer, function, args, kwargs)
+    def as_tensor(item: Any) -> Any:  # TensorFlow would compute with the number that stands for a size
+        return reader.build.value(item, ir.DataType.INT32) if isinstance(item, SymbolicSize) else item
+
+    call = _Call(layer, function, *tree.map_structure(as_tensor, (args, kwargs)))
 
     def convert() -> Any:
         """Trace it to find the variables, and again with them as inputs, until all of them are; then convert it."""

@@ -29,6 +29,7 @@ from dlbridge.frameworks.keras.tracing.recording import (
     node_of,
     recorded,
 )
+from dlbridge.frameworks.keras.tracing.size_questions import UnknownSizeError
 from dlbridge.frameworks.keras.tracing.sizes import SizeBook, SymbolicSize
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ class Tracer:
             with book.second_set(), layer_code.sizes_of_this_set(function, book):
                 again, _ = self._record(function, args, kwargs, holder if method else None)
                 if first != recorded(again, book, outer):
-                    raise RefusalError(
+                    raise UnknownSizeError(
                         "what it does depends on sizes that are not known, in ways that cannot be followed"
                     )
         values = ChainMap({key: value for key, (_, value) in run.given.items()}, around or {})

@@ -20,6 +20,7 @@ elementwise(
         "Relu6": lambda site, x: site.op("Clip", x, 0.0, 6.0),
         "HardTanh": lambda site, x: site.op("Clip", x, -1.0, 1.0),
         "TanhShrink": lambda site, x: x - site.op("Tanh", x),
+        "SparseSigmoid": lambda site, x: site.op("Clip", (x + 1.0) * 0.5, 0.0, 1.0),
     },
 )
 
@@ -66,12 +67,6 @@ def sparse_plus(site: CallSite, x: ir.Value) -> ir.Value:
     return site.op("Where", site.op("LessOrEqual", x, -1.0), 0.0, upper)
 
 
-@operation("SparseSigmoid")
-def sparse_sigmoid(site: CallSite, x: ir.Value) -> ir.Value:
-    """(x + 1) / 2, cut to 0 and 1."""
-    return site.op("Clip", (x + 1.0) * 0.5, 0.0, 1.0)
-
-
 @operation("Softmax", "LogSoftmax")
 def softmax(site: CallSite, x: ir.Value) -> ir.Value:
     """Along an axis; for None, of all elements."""
@@ -100,14 +95,10 @@ def sparsemax(site: CallSite, x: ir.Value) -> ir.Value:
 
 
 @operation("ReLU")
-def relu_operation(site: CallSite, x: ir.Value) -> ir.Value:
+def general_relu(site: CallSite, x: ir.Value) -> ir.Value:
+    """x from a start on, slope * (x - start) below it, at most so large."""
     kind = site.source
-    return general_relu(site, x, kind.negative_slope, kind.max_value, kind.threshold)
-
-
-def general_relu(site: CallSite, x: ir.Value, slope: Any, largest: Any, start: Any) -> ir.Value:
-    """x from ``start`` on, slope * (x - start) below it, at most ``largest``."""
-    slope, start = float(slope or 0.0), float(start or 0.0)
+    slope, start, largest = float(kind.negative_slope or 0.0), float(kind.threshold or 0.0), kind.max_value
     if start == 0.0 and slope == 0.0:
         return site.op("Relu", x) if largest is None else site.op("Clip", x, 0.0, largest)
     if start == 0.0:

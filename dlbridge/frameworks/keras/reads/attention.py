@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras.graph.call_site import CallSite, layer
+from dlbridge.frameworks.keras.graph.call_site import CallSite, ends_of, layer
 from dlbridge.frameworks.keras.graph.masks import mask_of, set_mask
 from dlbridge.ops.extension import DOMAIN
 
@@ -127,14 +127,10 @@ def _mask(
     some = site.op("ReduceMax", mask, [-1], keepdims=1)
     if site.rank(mask) == 3:
         mask = site.unsqueeze(mask, 1)
-    added = site.op("Where", mask, 0.0, lowest(site, q.dtype))
+    lowest, _ = ends_of(q.dtype)
+    added = site.op("Where", mask, 0.0, site.build.value(lowest * 0.7, q.dtype))
     shape = site.op("Concat", site.op("Shape", added, end=2), site.size(q, 1), site.size(v, 1), axis=0)
     return [site.op("Expand", added, shape)], False, some
-
-
-def lowest(site: CallSite, dtype: ir.DataType) -> ir.Value:
-    """The number that Keras adds to the scores of masked positions."""
-    return site.build.value(float(np.finfo(dtype.numpy()).min) * 0.7, dtype)
 
 
 def _triangle(site: CallSite, q: ir.Value, v: ir.Value) -> ir.Value:

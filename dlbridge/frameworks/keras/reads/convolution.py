@@ -28,12 +28,17 @@ def padding(kernel: list[int], strides: list[int], dilations: list[int], how: st
 
 def window(kernel: list[int], strides: list[int], dilations: list[int], how: str) -> dict[str, Any]:
     """The attributes for the window of a convolution or pooling, without those that have the default."""
-    found: dict[str, Any] = {"kernel_shape": kernel}
+    return _steps(kernel, strides, dilations) | padding(kernel, strides, dilations, how)
+
+
+def _steps(kernel: list[int], strides: list[int], dilations: list[int]) -> dict[str, Any]:
+    """The attributes for the size of a window and how it moves."""
+    found = {"kernel_shape": kernel}
     if any(s != 1 for s in strides):
         found["strides"] = strides
     if any(d != 1 for d in dilations):
         found["dilations"] = dilations
-    return found | padding(kernel, strides, dilations, how)
+    return found
 
 
 def kernel_first(count: int) -> tuple:
@@ -129,7 +134,7 @@ def transposed_window(
     It is the gradient of the convolution that makes the input of an output of size ``in * stride + more``: what that
     one pads is cut here (TensorFlow's rule: half of it, rounded down, before).
     """
-    found: dict[str, Any] = {"kernel_shape": kernel}
+    found = _steps(kernel, strides, dilations)
     pads: list[tuple[int, int]] = []
     output_padding = []
     for k, s, d, e in zip(kernel, strides, dilations, extra, strict=True):
@@ -142,10 +147,6 @@ def transposed_window(
         before = max(cut, 0) // 2 if how == "same" else 0
         pads.append((before, max(cut, 0) - before))
         output_padding.append(max(-cut, 0))
-    if any(s != 1 for s in strides):
-        found["strides"] = strides
-    if any(d != 1 for d in dilations):
-        found["dilations"] = dilations
     if any(p != (0, 0) for p in pads):
         found["pads"] = [*(b for b, _ in pads), *(a for _, a in pads)]
     if any(output_padding):

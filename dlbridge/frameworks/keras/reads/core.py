@@ -12,9 +12,10 @@ from dlbridge.ops.extension import DOMAIN
 
 @layer("Dense")
 def dense(site: CallSite) -> Any:
+    """A product with the kernel along the last axis."""
     kind = site.layer
     weight = site.weight(kind._kernel, "weight", ("transpose", (1, 0)))
-    bias = [site.weight(kind.bias, "bias")] if kind.use_bias else []
+    bias = [] if kind.bias is None else [site.weight(kind.bias, "bias")]
     return site.activation(site.layer_op("Linear", site.x_as_float, weight, *bias, domain=DOMAIN), kind.activation)
 
 
@@ -27,9 +28,8 @@ def weight(site: CallSite) -> Any:
 @layer("EinsumDense")
 def einsum_dense(site: CallSite) -> Any:
     kind = site.layer
-    linear = _as_linear(site)
-    if linear is not None:
-        return site.activation(linear, kind.activation)
+    if _is_dense(kind):
+        return dense(site)
     weight = site.weight(kind._kernel, "weight")
     equation = kind.equation.replace(" ", "")
     x = site.layer_op("Einsum", site.x_as_float, weight, equation=equation)
@@ -38,20 +38,15 @@ def einsum_dense(site: CallSite) -> Any:
     return site.activation(x, kind.activation)
 
 
-def _as_linear(site: CallSite) -> Any:
-    """An Einsum ``...ab,bc->...ac`` as Linear; None for any other."""
-    kind = site.layer
+def _is_dense(kind: Any) -> bool:
+    """Whether an EinsumDense is ``...ab,bc->...ac``, which a Dense computes."""
     inputs, _, output = kind.equation.replace(" ", "").partition("->")
     left, right = inputs.split(",")
     if "..." in right or any(spec.endswith("...") for spec in (left, output)):
-        return None
+        return False
     left, output = left.replace("...", ""), output.replace("...", "")
-    plain = len(right) == 2 and left[-1:] == right[0] and output == left[:-1] + right[1] and right[0] not in output
-    if not plain or (kind.bias is not None and len(kind.bias.shape) != 1):
-        return None
-    weight = site.weight(kind._kernel, "weight", ("transpose", (1, 0)))
-    bias = [site.weight(kind.bias, "bias")] if kind.bias is not None else []
-    return site.layer_op("Linear", site.x_as_float, weight, *bias, domain=DOMAIN)
+    is_product = len(right) == 2 and left[-1:] == right[0] and output == left[:-1] + right[1] and right[0] not in output
+    return is_product and (kind.bias is None or len(kind.bias.shape) == 1)
 
 
 @layer("Embedding")

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras.graph.call_site import CallSite, elementwise, operation
+from dlbridge.frameworks.keras.graph.call_site import CallSite, elementwise, ends_of, operation
 from dlbridge.ops import formulas
 from dlbridge.ops.extension import DOMAIN
 
@@ -110,9 +109,9 @@ def nan_to_num(site: CallSite, x: Any) -> ir.Value:
     kind, x = site.source, site.tensor(x)
     if not x.dtype.is_floating_point():
         return x
-    ends = np.finfo(x.dtype.numpy())
-    high = float(ends.max) if kind.posinf is None else float(kind.posinf)
-    low = float(ends.min) if kind.neginf is None else float(kind.neginf)
+    low, high = ends_of(x.dtype)
+    high = high if kind.posinf is None else float(kind.posinf)
+    low = low if kind.neginf is None else float(kind.neginf)
     return formulas.finite(site, x, float(kind.nan), high, low)
 
 

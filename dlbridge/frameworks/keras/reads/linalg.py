@@ -7,15 +7,12 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras.graph.call_site import CallSite, operation
+from dlbridge.frameworks.keras.graph.call_site import CallSite, elementwise, operation
 from dlbridge.frameworks.keras.reads.reduction import reduce
 from dlbridge.frameworks.keras.reads.reshaping import pad
 from dlbridge.frameworks.keras.reads.signal import frames
 
-
-@operation("Matmul")
-def matmul(site: CallSite, x1: Any, x2: Any) -> ir.Value:
-    return site.op("MatMul", *site.promoted(x1, x2))
+elementwise(CallSite.promoted, {"Matmul": "MatMul", "Det": "Det"})
 
 
 @operation("Einsum")
@@ -130,11 +127,6 @@ def _matrix_norm(site: CallSite, x: ir.Value, order: Any, axis: Any, keepdims: b
     sums = reduce(site, "ReduceSum", site.op("Abs", x), summed, True)
     found = reduce(site, "ReduceMax" if order > 0 else "ReduceMin", sums, compared, True)
     return found if keepdims else site.squeeze(found, *sorted((rows, columns)))
-
-
-@operation("Det")
-def det(site: CallSite, x: Any) -> ir.Value:
-    return site.op("Det", site.promoted(x)[0])
 
 
 @operation("Slogdet", "Logdet", operands=CallSite.promoted)

@@ -21,7 +21,7 @@ def divisor(site: CallSite, x1: Any, x2: Any) -> ir.Value:
     if isinstance(x2, ir.Value):
         x1, x2 = x2, x1
     given = [v if isinstance(v, ir.Value) else keras.ops.convert_to_tensor(v) for v in (x1, x2)]
-    dtype = IR_DTYPES[keras.backend.result_type(*(_dtype(site, v) for v in given))]
+    dtype = site.common_dtype(*given)
     numbers = [site.op("Abs", site.cast(site.tensor(v), ir.DataType.INT64)) for v in given]
     if isinstance(x2, ir.Value):
         most = int(np.iinfo(dtype.numpy()).max) + 1
@@ -77,10 +77,10 @@ def geomspace(site: CallSite, start: Any, stop: Any) -> ir.Value:
 def _row(site: CallSite, start: Any, stop: Any) -> ir.Value:
     """Equally spaced numbers from ``start`` to ``stop``, along a new axis."""
     kind = site.source
-    given = [kind.dtype] if kind.dtype else [_dtype(site, v) for v in (start, stop)]
     if kind.dtype and not IR_DTYPES[kind.dtype].is_floating_point():
         site.refuse("a row of whole numbers, which Keras says are floats")
-    if not site.dtype.is_floating_point() or IR_DTYPES[keras.backend.result_type(*given, float)] != site.dtype:
+    dtype = IR_DTYPES[kind.dtype] if kind.dtype else site.common_dtype(start, stop, 0.0)
+    if not site.dtype.is_floating_point() or dtype != site.dtype:
         site.refuse("a row of another dtype than Keras says")
     if kind.num < 1:
         site.refuse("a row of no numbers")
@@ -95,13 +95,6 @@ def _row(site: CallSite, start: Any, stop: Any) -> ir.Value:
     step = (last - first) / float(num - 1)
     places = np.arange(num - 1, dtype=first.dtype.numpy()).reshape([-1 if i == axis else 1 for i in range(rank)])
     return site.op("Concat", first + step * places, last, axis=axis)
-
-
-def _dtype(site: CallSite, operand: Any) -> Any:
-    """The dtype of an operand for Keras' type promotion: a name, or the class of a number."""
-    if isinstance(operand, (bool, int, float)):
-        return type(operand)
-    return next(name for name, dtype in IR_DTYPES.items() if dtype == site.tensor(operand).dtype)
 
 
 def _broadcast(site: CallSite, a: ir.Value, b: ir.Value) -> tuple[ir.Value, ir.Value]:

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras.graph.call_site import CallSite, operation
+from dlbridge.frameworks.keras.graph.call_site import CallSite, ends_of, operation
 from dlbridge.frameworks.keras.reads.arithmetic import close
 
 _REDUCTIONS = {"Sum": "ReduceSum", "Mean": "ReduceMean", "Max": "ReduceMax", "Min": "ReduceMin", "Prod": "ReduceProd"}
@@ -83,8 +83,7 @@ def moments(site: CallSite, x: Any) -> Any:
     ]
     if not short:
         return results
-    ends = [float(end) for end in (np.finfo(np.float16).min, np.finfo(np.float16).max)]
-    return [site.cast(site.op("Clip", y, *ends), dtype) for y in results]
+    return [site.cast(site.op("Clip", y, *ends_of(ir.DataType.FLOAT16)), dtype) for y in results]
 
 
 @operation("Average")
@@ -321,20 +320,14 @@ def segment(site: CallSite, data: Any, segment_ids: Any) -> ir.Value:
         count = site.op("ReduceMax", ids, [0]) + 1
     else:
         count = site.build.value([int(kind.num_segments)])
-    if not data.dtype.is_floating_point() and name in ("max", "min"):
-        ends = np.iinfo(data.dtype.numpy())
-        fill: Any = {"max": ends.min, "min": ends.max}[name]
-    else:
-        ends = np.finfo(data.dtype.numpy()) if data.dtype.is_floating_point() else None
-        fill = {"sum": 0, "prod": 1, "max": ends and float(ends.min), "min": ends and float(ends.max)}[name]
-    how = {"sum": "add", "prod": "mul"}.get(name, name)
-    computed = isinstance(segment_ids, ir.Value)
-    # elements with a negative id are dropped: they go to a further row, which is cut off
-    shape = count + 1 if computed else count
+    lowest, highest = ends_of(data.dtype)
+    fill = {"sum": 0, "prod": 1, "max": lowest, "min": highest}[name]
+    computed, shape = isinstance(segment_ids, ir.Value), count
+    if computed:  # elements with a negative id are dropped: they go to a further row, which is cut off
+        ids, shape = site.op("Where", site.op("Less", ids, 0), count, ids), count + 1
     if site.rank(data) > 1:
         shape = site.op("Concat", shape, site.op("Shape", data, start=1), axis=0)
     base = site.op("Expand", site.build.value(fill, data.dtype), shape)
-    if not computed:
-        return site.op("ScatterND", base, site.unsqueeze(ids, 1), data, reduction=how)
-    ids = site.op("Where", site.op("Less", ids, 0), count, ids)
-    return site.op("Slice", site.op("ScatterND", base, site.unsqueeze(ids, 1), data, reduction=how), [0], count, [0])
+    how = {"sum": "add", "prod": "mul"}.get(name, name)
+    y = site.op("ScatterND", base, site.unsqueeze(ids, 1), data, reduction=how)
+    return site.op("Slice", y, [0], count, [0]) if computed else y

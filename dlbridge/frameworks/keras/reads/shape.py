@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -82,31 +83,19 @@ def ravel(site: CallSite, x: Any) -> ir.Value:
     return site.op("Reshape", site.tensor(x), [-1])
 
 
-@operation("Transpose")
-def transpose(site: CallSite, x: Any) -> ir.Value:
-    x, axes = site.tensor(x), site.source.axes
-    rank = site.rank(x)
-    perm = list(reversed(range(rank))) if axes is None else [site.axis(int(a), rank) for a in axes]
-    return site.op("Transpose", x, perm=perm)
+#: Operation -> what NumPy calls it, of an array and the operation's settings.
+_ORDERS: dict[str, Callable[[np.ndarray, Any], np.ndarray]] = {
+    "Transpose": lambda array, kind: np.transpose(array, kind.axes),
+    "Swapaxes": lambda array, kind: np.swapaxes(array, kind.axis1, kind.axis2),
+    "Moveaxis": lambda array, kind: np.moveaxis(array, kind.source, kind.destination),
+}
 
 
-@operation("Swapaxes")
-def swapaxes(site: CallSite, x: Any) -> ir.Value:
-    return swapped(site, site.tensor(x), site.source.axis1, site.source.axis2)
-
-
-def swapped(site: CallSite, x: ir.Value, first: int, second: int) -> ir.Value:
-    """Two axes in each other's place."""
-    perm = list(range(site.rank(x)))
-    a, b = (site.axis(i, len(perm)) for i in (first, second))
-    perm[a], perm[b] = perm[b], perm[a]
-    return site.op("Transpose", x, perm=perm)
-
-
-@operation("Moveaxis", operands=CallSite.tensors)
-def moveaxis(site: CallSite, x: ir.Value) -> ir.Value:
-    order = np.moveaxis(np.empty(range(site.rank(x))), site.source.source, site.source.destination)
-    return site.op("Transpose", x, perm=list(order.shape))
+@operation(*_ORDERS, operands=CallSite.tensors)
+def permute(site: CallSite, x: ir.Value) -> ir.Value:
+    """The order of the axes is that in which NumPy has those of an array whose sizes are the numbers of its axes."""
+    numbered = np.empty(range(site.rank(x)))
+    return site.op("Transpose", x, perm=list(_ORDERS[site.operation](numbered, site.source).shape))
 
 
 @operation("ExpandDims")
@@ -263,7 +252,11 @@ def rot90(site: CallSite, array: Any) -> ir.Value:
         return x
     if k == 2:
         return _flipped(site, x, a, b)
-    return swapped(site, _flipped(site, x, b), a, b) if k == 1 else _flipped(site, swapped(site, x, a, b), b)
+    swapped = list(range(site.rank(x)))
+    swapped[a], swapped[b] = b, a
+    if k == 1:
+        return site.transpose(_flipped(site, x, b), swapped)
+    return _flipped(site, site.transpose(x, swapped), b)
 
 
 @operation("Roll")
