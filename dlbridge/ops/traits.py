@@ -65,6 +65,8 @@ AVERAGE = "dlbridge.average"
 #: On a recurrent node: "two" where the biases of the input and of the state both train, as in PyTorch. They are added
 #: up, so the sum moves twice as far as the one bias of Keras. Without it, that of the input (the first half) trains.
 BIASES = "dlbridge.biases"
+#: On Attention: the probability with which training drops each weight, a decimal number. Without it, none is dropped.
+DROPOUT = "dlbridge.dropout"
 #: "true" on the node of a model that is one layer: the layer's weights are named as the model's own (``weight``).
 ROOT_LAYER = "dlbridge.root_layer"
 #: On a recurrent node that is one layer of a PyTorch layer of several (``num_layers``): "true" where that layer's name
@@ -159,6 +161,16 @@ def trains_both_biases(node: ir.Node) -> bool:
     reset = node.attributes.get("linear_before_reset")  # which GRU alone has
     apart = reset is not None and reset.as_int() == 1
     return apart or node.metadata_props.get(BIASES) == "two"
+
+
+def dropout(node: ir.Node) -> float:
+    """The probability with which an Attention drops its weights in training."""
+    return float(node.metadata_props.get(DROPOUT, 0.0))
+
+
+def set_dropout(node: ir.Node, probability: float) -> None:
+    if probability:
+        node.metadata_props[DROPOUT] = repr(float(probability))
 
 
 def aliases(value: ir.Value) -> list[str]:

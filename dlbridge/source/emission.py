@@ -21,6 +21,7 @@ from dlbridge.source.op import Emit, Op, Rules
 from dlbridge.source.tree.code import Code, expression
 from dlbridge.source.tree.expr import BinOp, Call, Val
 from dlbridge.source.tree.expr_printer import text_of
+from dlbridge.source.variables import HINT, hint
 
 #: Names that ``onnx_ir`` gives to values that have none.
 _UNNAMED = re.compile(r"val_\d+")
@@ -72,7 +73,19 @@ def emit_all(
     for value in graph.outputs:
         elements = arithmetic.elements(value) if arithmetic.is_computed(value) else None
         returned.append(aliases.get(value, value) if elements is None else to_tensor(elements, value))
-    return _needed(emits, returned), returned
+    needed = _needed(emits, returned)
+    _name_layers(graph, needed)
+    return needed, returned
+
+
+def _name_layers(graph: ir.Graph, emits: Mapping[ir.Node, Emit]) -> None:
+    """Give nodes without a name of their own the name that their layer has among people."""
+    taken = {node.name or "" for node in graph} | set(traits.blocks(graph))
+    for node, emit in emits.items():
+        called = None if emit.layer is None else emit.layer.called
+        if called is not None and traits.is_anonymous(node):
+            node.meta[HINT] = hint(node)
+            node.name = unique(".".join(filter(None, (traits.scope(node), called))), taken)
 
 
 def _all_of(refused: list[UnsupportedOpError]) -> UnsupportedOpError:

@@ -31,11 +31,13 @@ class Layer:
         new: The code that makes it.
         weights: Slot (``weight``, ``bias``) -> how it is made of initializers.
         frozen: Slots that do not train, though their initializer does.
+        called: What people call it, where that is not what they call what its node computes.
     """
 
     new: Code
     weights: dict[str, Weight] = field(default_factory=dict)
     frozen: frozenset[str] = frozenset()
+    called: str | None = None
 
     def kinds(self, graph: ir.Graph) -> dict[str, set[traits.Kind]]:
         """Slot -> the kinds of the initializers that it is made of (none, for one that is filled with a number)."""

@@ -13,6 +13,9 @@ from dlbridge.source.blocks import is_weight
 from dlbridge.source.definitions import Line, Written
 from dlbridge.source.names import Names, identifier, last_word
 
+#: Key of ``node.meta``: what a variable is called that its node computes, where its name is that of its layer.
+HINT = "dlbridge.hint"
+
 
 def input_names(
     values: Sequence[ir.Value], taken: Iterable[str], *, is_root: bool, path: str = ""
@@ -199,6 +202,8 @@ def _read_after(names: Mapping[ir.Value, str], last_read: Mapping[ir.Value, int]
 
 def hint(node: ir.Node) -> str:
     """A variable's name from a node's: ``layer1.0.conv1`` -> ``conv``; for functions, ``out``."""
+    if HINT in node.meta:
+        return str(node.meta[HINT])
     last = (node.name or "").rpartition(".")[2].rstrip("0123456789").rstrip("_")
     if last[:1].isdigit():  # of a list's item: blocks.1_to_channels_last
         last = last_word(node.name or "").rstrip("0123456789").rstrip("_")

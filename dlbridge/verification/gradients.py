@@ -202,6 +202,7 @@ def _without_chance(node: ir.Node) -> None:
     ratio = node.inputs[1] if is_op(node, "Dropout") and len(node.inputs) > 1 else None
     if ratio is not None and ratio.const_value is not None:
         ratio.const_value = ir.Tensor(np.zeros_like(ratio.const_value.numpy()), name=ratio.name)
+    node.metadata_props.pop(traits.DROPOUT, None)
     for name in ("p", "ratio", "rate"):
         if Match(node).get(name) is not None and node.domain == "dlbridge":
             node.attributes[name] = ir.AttrFloat32(name, 0.0)

@@ -7,7 +7,8 @@ def attention(q, k, v, mask):
     root = (q.shape[-1] ** -0.5) ** 0.5
     scores = jnp.matmul(q * root, jnp.swapaxes(k, -1, -2) * root)
     scores = jnp.where(mask, scores, float("-inf"))
-    return jnp.matmul(masked_softmax(scores), v)
+    weights = masked_softmax(scores)
+    return jnp.matmul(weights, v)
 
 
 def masked_softmax(scores):

@@ -8,7 +8,8 @@ def attention(q, k, v, mask, groups):
     root = (q.shape[-1] ** -0.5) ** 0.5
     scores = ops.matmul(q * root, ops.swapaxes(k, -1, -2) * root)
     scores = ops.where(mask, scores, float("-inf"))
-    return ops.matmul(masked_softmax(scores), v)
+    weights = masked_softmax(scores)
+    return ops.matmul(weights, v)
 
 
 def masked_softmax(scores):

@@ -6,7 +6,8 @@ def attention(q, k, v):
     """Scaled dot-product attention of (batch, heads, time, size)."""
     root = (q.shape[-1] ** -0.5) ** 0.5
     scores = ops.matmul(q * root, ops.swapaxes(k, -1, -2) * root)
-    return ops.matmul(ops.softmax(scores), v)
+    weights = ops.softmax(scores)
+    return ops.matmul(weights, v)
 
 
 @keras.saving.register_keras_serializable()

@@ -6,7 +6,8 @@ def attention(q, k, v):
     """Scaled dot-product attention of (batch, heads, time, size)."""
     root = (q.shape[-1] ** -0.5) ** 0.5
     scores = jnp.matmul(q * root, jnp.swapaxes(k, -1, -2) * root)
-    return jnp.matmul(nnx.softmax(scores), v)
+    weights = nnx.softmax(scores)
+    return jnp.matmul(weights, v)
 
 
 class MultiheadAttention(nnx.Module):

@@ -28,6 +28,7 @@ from dlbridge.errors import DlbridgeError, DlbridgeWarning, SignatureError, Unsu
 from dlbridge.frameworks.inputs import by_parameter, no_dtype, parse_input
 from dlbridge.frameworks.keras import ReadOptions, compat, generation, reads
 from dlbridge.frameworks.keras.files import archive
+from dlbridge.frameworks.keras.graph import in_training
 from dlbridge.frameworks.keras.graph.building import IR_DTYPES, Builder
 from dlbridge.frameworks.keras.graph.call_site import RefusalError
 from dlbridge.frameworks.keras.graph.graph_reader import _GRAPH_CALLS, GraphReader, _graph
@@ -137,8 +138,8 @@ def _read(
     known = [*traits.constraints(model.graph), *questions.stated, *questions.required.values()]
     limits = [*(c.text for c in known), *guards.settle(model, list(questions.asked.values()), known, live)]
     traits.set_constraints(model.graph, list(dict.fromkeys(limits)))
-    added = _losses(live, reader)
-    lost = [*added, *_lost_in_training(live, reader)]
+    added = in_training.added_losses(live, reader)
+    lost = [*added, *in_training.lost(live, reader)]
     if lost:
         warnings.warn(f"not kept, as it acts in training alone: {'; '.join(lost)}", DlbridgeWarning, stacklevel=4)
     regularization.set_losses(model.graph, [*added, *_masked(result, model)])
@@ -151,32 +152,6 @@ def _for_task(live: Any, options: ReadOptions) -> generation.Decoder:
     if options.inputs is not None:
         raise SignatureError(f"the task '{options.task}' says the inputs and the cache itself", where=live.name)
     return generation.decoder(live, options.task)
-
-
-def _losses(live: Any, reader: GraphReader) -> list[str]:
-    """Terms that Keras adds to the loss of a model, other than regularizers of weights."""
-    found = [f"{path or live.name}: its code adds a loss (add_loss)" for path in reader.losses]
-    for layer in live._flatten_layers():
-        if layer.activity_regularizer is not None:
-            found.append(f"{layer.name}: the activity regularizer {type(layer.activity_regularizer).__name__}")
-    return found
-
-
-def _lost_in_training(live: Any, reader: GraphReader) -> list[str]:
-    """What acts in training alone, adds nothing to the loss, and is in nothing that is written."""
-    found = [f"{path or live.name}: its code does something else in training" for path in reader.training_code]
-    every = live._flatten_layers()
-    cells = {id(layer.cell) for layer in every if isinstance(layer, keras.layers.RNN)}
-    for layer in every:
-        if not compat.is_from_keras(type(layer)) or id(layer) in cells or isinstance(layer, keras.layers.Dropout):
-            continue
-        rates = {name: getattr(layer, name, 0) for name in ("dropout", "recurrent_dropout")}
-        found += [f"{layer.name}: its {name} of {rate}" for name, rate in rates.items() if _is_rate(rate)]
-    return found
-
-
-def _is_rate(value: Any) -> bool:
-    return isinstance(value, (int, float)) and value > 0
 
 
 def _masked(result: Any, model: Model) -> list[str]:

@@ -15,7 +15,7 @@ from dlbridge.source.arrays.dtypes import DTYPES, MORE_DTYPES
 from dlbridge.source.names import quoted
 from dlbridge.source.op import Emit, Layer, Op, Rules
 from dlbridge.source.tree import expr
-from dlbridge.source.tree.code import Code, Raw, call
+from dlbridge.source.tree.code import Code, Literal, Raw, call
 
 #: Slots of layers that hold what no optimizer changes.
 STATE = frozenset({"mean", "var"})
@@ -110,4 +110,5 @@ NNX = ArrayDialect(
     widened=frozenset({"INT8", "INT16", "INT32", "UINT8", "UINT16", "UINT32", "BOOL"}),
     in_python="np.asarray({})",
     special={"Erfc": "jax.lax.erfc", "Erfinv": "jax.lax.erf_inv"},
+    dropout=lambda ratio: call("nnx.Dropout", Literal(ratio, "rate"), rngs=RNGS),
 )

@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from dlbridge.ops import traits
 from dlbridge.passes.lift.pattern import Lifter, rule, scalar
-from dlbridge.passes.matching import Match, producer, rank, sole_producer, static_size
+from dlbridge.passes.matching import Match, is_read, producer, rank, sole_producer, static_size
 from dlbridge.passes.reshaping import reshape_target
 from dlbridge.passes.sizes import Size, known_shape, shape_of
 
@@ -16,7 +16,8 @@ from dlbridge.passes.sizes import Size, known_shape, shape_of
 @rule("MatMul")
 def attention(node: Match, to: Lifter) -> bool:
     """Queries, keys and values of shape (batch, heads, length, size); scales anywhere, a mask that is added."""
-    softmax, v = _weights(node.operand(0)), node.operand(1)
+    weights, dropout = _kept(node.operand(0))
+    softmax, v = _softmax(weights), node.operand(1)
     if softmax is None or rank(v) != 4 or softmax.integer("axis") not in (-1, 3):
         return to.no(node, "the left operand is no softmax along the last of four axes that nothing else reads")
     scores, mask = softmax.operand(0), None
@@ -42,6 +43,7 @@ def attention(node: Match, to: Lifter) -> bool:
     scale, size = factor * by_q * by_k * inside, static_size(q, 3)
     usual = size is not None and math.isclose(scale, size**-0.5, rel_tol=1e-6)
     capped = {} if cap is None else {"softcap": cap}
+    traits.set_dropout(node.node, dropout)
     return to.become(node, "Attention", inputs, capped if usual else {"scale": scale, **capped})
 
 
@@ -70,12 +72,20 @@ def _factored(node: Match | None) -> tuple[ir.Value, float] | None:
     return None if left is None else (node.operand(1), left)
 
 
-def _weights(value: ir.Value) -> Match | None:
+def _kept(value: ir.Value) -> tuple[ir.Value, float]:
+    """(x, p) of weights x of which a Dropout in inference form drops the part p in training."""
+    dropout = sole_producer(value, "Dropout")
+    if dropout is None or dropout.input(2) is not None or any(map(is_read, dropout.node.outputs[1:])):
+        return value, 0.0
+    if dropout.input(1) is None:
+        return dropout.operand(0), 0.5
+    ratio = dropout.constant_array(1)
+    return (value, 0.0) if ratio is None else (dropout.operand(0), float(str(ratio.reshape(-1)[0])))  # 0.1, of float32
+
+
+def _softmax(value: ir.Value) -> Match | None:
     """The softmax that computes the weights, with or without the guard of torch.onnx: PyTorch's own attention gives 0
     for a row that is masked completely, where a softmax gives NaN."""
-    dropout = sole_producer(value, "Dropout")
-    if dropout is not None and dropout.constant_scalar(1) == 0:  # it does nothing in training, too
-        value = dropout.operand(0)
     guard = sole_producer(value, "Where")
     if guard is None:
         return sole_producer(value, "Softmax")

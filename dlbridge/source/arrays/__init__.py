@@ -51,6 +51,7 @@ class ArrayDialect:
         in_python: What makes of an array one that has ``tolist()`` and ``item()``.
         activations: The activations that it has: op -> how it says it.
         special: The special functions that it has: op -> what it calls it.
+        dropout: Code that makes a layer which drops elements with a probability, in training alone.
     """
 
     spelling: Spelling
@@ -63,6 +64,7 @@ class ArrayDialect:
     in_python: str = "{}"
     activations: Mapping[str, Activation] = field(default_factory=dict)
     special: Mapping[str, str] = field(default_factory=dict)
+    dropout: Callable[[float], Code] = lambda ratio: code("{}", ratio)
 
     def name(self, function: str) -> str:
         """What the framework calls a function, which is named as in ``keras.ops``."""

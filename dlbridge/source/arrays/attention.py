@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import onnx_ir as ir
 
+from dlbridge.ops import traits
 from dlbridge.ops.extension import DOMAIN
 from dlbridge.source.arrays import ArrayDialect, Family, as_many_as_read
-from dlbridge.source.op import Emit, Op
-from dlbridge.source.tree.code import Code, call
+from dlbridge.source.op import Emit, Layer, Op
+from dlbridge.source.tree.code import LAYER, Code, call, code
 
 attention = Family()
 #: Inputs of Attention: Q, K, V, mask, past key, past value, lengths.
@@ -25,8 +27,15 @@ def attend(op: Op, arrays: ArrayDialect) -> Emit:
     tensors = [op[0], op[1], op[2], *([op[MASK]] if is_boolean else [])]
     options: dict[str, Any] = {"bias": op[MASK]} if op.has(MASK) and not is_boolean else {}
     options |= {"groups": groups} if groups > 1 else {}
-    made = call("attention", *tensors, **options, **_options(op, "is_causal"))
-    return Emit(made, targets=None if len(op.node.outputs) == 1 else "{0}")
+    dropout = _dropout(op, arrays)
+    made = call("attention", *tensors, **options, **_options(op, "is_causal"), dropout=dropout and code(LAYER))
+    return Emit(made, dropout, targets=None if len(op.node.outputs) == 1 else "{0}")
+
+
+def _dropout(op: Op, arrays: ArrayDialect) -> Layer | None:
+    """The layer that drops the weights of an Attention in training; None for one that keeps them."""
+    ratio = traits.dropout(op.node)
+    return Layer(arrays.dropout(ratio), called="dropout") if ratio and not op.functional else None
 
 
 def _groups(op: Op) -> int | None:
@@ -80,7 +89,9 @@ def by_formula(op: Op, arrays: ArrayDialect, helper: str, options: dict[str, Any
     precision = op.attr("softmax_precision")
     keywords |= {"softmax_dtype": arrays.dtype(op, ir.DataType(precision))} if precision is not None else {}
     keywords |= {"score_output": op.attr("qk_matmul_output_mode")} if op.used(3) else {}
-    return as_many_as_read(op, call(helper, op[0], op[1], op[2], **keywords), 4)
+    dropout = _dropout(op, arrays)
+    made = call(helper, op[0], op[1], op[2], **keywords, dropout=dropout and code(LAYER))
+    return replace(as_many_as_read(op, made, 4), layer=dropout)
 
 
 @attention("CausalMask", domain=DOMAIN)

@@ -220,12 +220,16 @@ def _outcome(test: ast.expr, name: str, known: Mapping[str, Any]) -> bool | None
 
 
 def _required(text: str, use: Use) -> str:
-    """The function, in which those of the first optional parameters that every call gives have no default."""
+    """The function, in which those of the first optional parameters, and of those by keyword alone, that every
+    call gives have no default."""
     tree = ast.parse(text).body[0]
     assert isinstance(tree, ast.FunctionDef)
     parameters, defaults = tree.args.args, tree.args.defaults
     while defaults and use.always_gives(len(parameters) - len(defaults), parameters[-len(defaults)].arg):
         del defaults[0]
+    for place, parameter in enumerate(tree.args.kwonlyargs):
+        if use.always_gives(-1, parameter.arg):
+            tree.args.kw_defaults[place] = None
     return _with_head(text, tree) or text
 
 

@@ -71,7 +71,10 @@ def test_dropout_within_recurrence_and_attention_is_told():
     assert not told(layers.Dropout(0.5))
 
 
-def test_dropout_of_attention_is_told():
-    attention = layers.MultiHeadAttention(2, 3, dropout=0.3, name="mha")
-    (message,) = told(lambda x: attention(x, x), (4, 6))
-    assert message.endswith("mha: its dropout of 0.3")
+def test_dropout_of_attention_is_kept_or_told():
+    """Layers of many heads keep it (``tests/training/test_attention_dropout.py``)."""
+    attention = layers.Attention(dropout=0.3, name="attention")
+    (message,) = told(lambda x: attention([x, x]), (4, 6))
+    assert message.endswith("attention: its dropout of 0.3")
+    heads = layers.MultiHeadAttention(2, 3, dropout=0.3)
+    assert not told(lambda x: heads(x, x), (4, 6))

@@ -8,7 +8,6 @@ from torch import nn
 
 import dlbridge
 from dlbridge import frameworks
-from dlbridge.errors import DlbridgeWarning
 
 WRITTEN = [f for f in ("pytorch", "keras", "nnx") if f in frameworks.names()]
 
@@ -152,28 +151,3 @@ def test_attention_is_what_torch_computes(mask, given, weights):
     wanted, made = ([v] if isinstance(v, torch.Tensor) else list(v) for v in (wanted, made))
     for a, b in zip(made, wanted, strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
-
-
-class Scaled(nn.Module):
-    """Attention in the author's own code, which drops weights in training."""
-
-    def __init__(self, dropout) -> None:
-        super().__init__()
-        self.project, self.dropout = nn.Linear(8, 24), dropout
-
-    def forward(self, x):
-        q, k, v = (part.unflatten(-1, (2, 4)).transpose(1, 2) for part in self.project(x).chunk(3, dim=-1))
-        return F.scaled_dot_product_attention(q, k, v, dropout_p=self.dropout if self.training else 0.0)
-
-
-@pytest.mark.parametrize("dropout", [0.0, 0.25])
-@pytest.mark.parametrize(
-    "make", [Scaled, lambda p: nn.TransformerEncoderLayer(8, 2, 16, p, batch_first=True)], ids=["code", "layer"]
-)
-def test_dropout_of_weights_of_attention_is_told(make, dropout, recwarn):
-    spec = "float32[batch,time,8]"
-    dlbridge.load(make(dropout), inputs={"x" if make is Scaled else "src": spec})
-    told = [str(w.message) for w in recwarn if issubclass(w.category, DlbridgeWarning)]
-    assert told == (
-        ["not kept, as it acts in training alone: dropout of the weights of attention (0.25)"] if dropout else []
-    )

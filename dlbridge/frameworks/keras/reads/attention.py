@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from dlbridge.frameworks.keras.graph.call_site import CallSite, ends_of, layer
 from dlbridge.frameworks.keras.graph.masks import mask_of, set_mask
+from dlbridge.ops import traits
 from dlbridge.ops.extension import DOMAIN
 
 _ARGUMENTS = ("query", "value", "key", "query_mask", "value_mask", "key_mask", "attention_mask")
@@ -26,7 +27,7 @@ def multi_head_attention(site: CallSite) -> Any:
         return site.reader.open(site)
     heads = [kind._num_heads, kind._num_heads]
     parts = [kind._query_dense, kind._key_dense, kind._value_dense, kind._output_dense]
-    return _attend(site, given, heads, parts, kind._key_dim, drops=kind._dropout > 0)
+    return _attend(site, given, heads, parts, kind._key_dim, dropout=kind._dropout)
 
 
 @layer("GroupedQueryAttention", "GroupQueryAttention", masks=True, arguments=True)
@@ -37,7 +38,7 @@ def grouped_query_attention(site: CallSite) -> Any:
         return site.reader.open(site)
     heads = [kind.num_query_heads, kind.num_key_value_heads]
     parts = [kind._query_dense, kind._key_dense, kind._value_dense, kind._output_dense]
-    return _attend(site, given, heads, parts, kind.head_dim, drops=kind.dropout > 0)
+    return _attend(site, given, heads, parts, kind.head_dim, dropout=kind.dropout)
 
 
 def _given(site: CallSite) -> dict[str, Any]:
@@ -53,11 +54,11 @@ def _given(site: CallSite) -> dict[str, Any]:
 
 
 def _attend(
-    site: CallSite, given: dict[str, Any], heads: list[int], parts: list[Any], head_size: int, *, drops: bool
+    site: CallSite, given: dict[str, Any], heads: list[int], parts: list[Any], head_size: int, *, dropout: float
 ) -> Any:
-    """Attention between its projections; with ``drops``, as Keras computes it in a layer that has dropout."""
+    """Attention between its projections; with ``dropout``, as Keras computes it in a layer that has some."""
     explicit = given.get("attention_mask")
-    if drops and explicit is not None and site.rank(site.tensor(explicit)) == 4:
+    if dropout and explicit is not None and site.rank(site.tensor(explicit)) == 4:
         return site.reader.open(site)
     path = site.build.path
     site.build.blocks[path] = type(site.layer).__name__
@@ -77,7 +78,8 @@ def _attend(
             scale=1 / math.sqrt(head_size),
             is_causal=1 if causal else None,
         )
-        if drops and some is not None:
+        traits.set_dropout(y.producer(), dropout)
+        if dropout and some is not None:
             y = site.op("Where", some, y, 0.0)
     y = _project(site, f"{path}.attention_output", y, parts[3], 2)
     own = given.get("query_mask")

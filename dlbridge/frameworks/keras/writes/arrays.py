@@ -23,7 +23,7 @@ from dlbridge.source.arrays.reduction import reduction
 from dlbridge.source.arrays.shape import shape
 from dlbridge.source.arrays.signal import signal
 from dlbridge.source.arrays.special import special
-from dlbridge.source.tree.code import call
+from dlbridge.source.tree.code import Literal, call
 
 KERAS = ArrayDialect(
     spelling=SPELLING,
@@ -36,6 +36,7 @@ KERAS = ArrayDialect(
     in_python="ops.convert_to_numpy({})",
     activations=ACTIVATIONS,
     special={"Erfc": "ops.erfc", "Erfinv": "ops.erfinv"},
+    dropout=lambda ratio: call("layers.Dropout", Literal(ratio, "rate")),
 )
 
 FAMILIES = (attention, control, convolution, elementwise, image, indexing, normalization, pooling, quantization)

@@ -45,8 +45,7 @@ def _multi_head_attention(
 ) -> tuple[Tensor, Tensor | None]:
     """Attention of (time, batch, features); anything unusual is left to PyTorch's own code."""
     given = {name: part for name, part in locals().items() if name not in ("function", "rest")} | rest
-    is_unusual = add_zero_attn or any(part is not None for part in (bias_k, bias_v, *rest.values()))
-    if query.dim() != 3 or is_unusual or (is_causal and (attn_mask is None or need_weights or training)):
+    if not is_usual(**given):
         return function(**given)
     if is_causal and key_padding_mask is None:
         attn_mask = None
@@ -59,18 +58,37 @@ def _multi_head_attention(
     if mask is not None and mask is not attn_mask:
         call_it("mask", mask)
     q, k, v = (call_it(name, _heads(x, num_heads)) for name, x in (("q", q), ("k", k), ("v", v)))
-    dropout = dropout_p if training else 0.0
     found = None
     if need_weights:
         scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
         found = F.softmax(scores if mask is None else scores + mask, dim=-1)
-        found = F.dropout(found, dropout) if dropout > 0.0 else found
+        found = F.dropout(found, dropout_p, training) if dropout_p > 0.0 else found
         y = found @ v
         found = found.mean(dim=1) if average_attn_weights else found
     else:
-        y = F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal)
+        y = F.scaled_dot_product_attention(q, k, v, mask, dropout_p if training else 0.0, is_causal)
     call_it("x", y)
     return F.linear(y.transpose(1, 2).flatten(2), out_proj_weight, out_proj_bias).transpose(0, 1), found
+
+
+def is_usual(
+    *,
+    query: Tensor,
+    bias_k: Tensor | None,
+    bias_v: Tensor | None,
+    add_zero_attn: bool,
+    training: bool,
+    need_weights: bool,
+    attn_mask: Tensor | None,
+    is_causal: bool,
+    static_k: Tensor | None = None,
+    static_v: Tensor | None = None,
+    **rest: Any,
+) -> bool:
+    """Whether a call of ``F.multi_head_attention_forward`` with these arguments is traced in the short form."""
+    if query.dim() != 3 or add_zero_attn or any(part is not None for part in (bias_k, bias_v, static_k, static_v)):
+        return False
+    return not is_causal or not (attn_mask is None or need_weights or training)
 
 
 def _projected(query: Tensor, key: Tensor, value: Tensor, weights: Any, bias: Tensor | None) -> tuple[Tensor, ...]:

@@ -1,8 +1,8 @@
 """Finds, while a module is read in eval mode, which parts stay so in training, and which statistics are updated.
 
-A graph that is traced in eval mode says ``training=False`` of every normalisation. torch's own layers are known by
-their class; of ``F.batch_norm`` in a user's code it is asked by running that code in training mode, on a copy whose
-tensors have shapes and no numbers.
+A graph that is traced in eval mode says ``training=False`` of every normalisation, and no dropout of attention. torch's
+own normalizations are known by their class; of ``F.batch_norm`` and ``F.scaled_dot_product_attention`` in a user's code
+it is asked by running that code in training mode, on a copy whose tensors have shapes and no numbers.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import contextlib
 import copy
 import inspect
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,7 @@ from torch.overrides import TorchFunctionMode
 
 from dlbridge.errors import DlbridgeWarning
 from dlbridge.frameworks.pytorch.compat import BatchNorm, FakeTensorMode, NormBase, pytree
+from dlbridge.frameworks.pytorch.export.traced_attention import is_usual
 
 #: Normalization function -> its argument that says whether to use the statistics of the input.
 _NORMS: dict[Callable[..., Any], str] = {F.batch_norm: "training", F.instance_norm: "use_input_stats"}
@@ -37,13 +38,16 @@ class TrainingMode:
         cumulative: Paths of the normalisations whose running statistics are the mean over all batches.
         calls: Name of a buffer of running means -> whether the function that is given it normalises by the statistics
             of its input, and its momentum.
-        attention_dropout: The largest probability with which attention drops weights, 0.0 where it keeps all.
+        dropped: Call of attention -> the probability with which it drops weights, where it does.
+        untold: The largest probability of calls of attention that cannot be told apart; None where the module cannot be
+            asked.
     """
 
     in_eval: frozenset[str] = frozenset()
     cumulative: frozenset[str] = frozenset()
     calls: dict[str, tuple[bool, float]] = field(default_factory=dict)
-    attention_dropout: float = 0.0
+    dropped: dict[torch.fx.Node, float] = field(default_factory=dict)
+    untold: float | None = 0.0
 
 
 def of(module: torch.nn.Module | None, program: ExportedProgram) -> TrainingMode:
@@ -51,20 +55,31 @@ def of(module: torch.nn.Module | None, program: ExportedProgram) -> TrainingMode
     if module is None:
         return TrainingMode()
     parts = dict(module.named_modules())
-    cumulative = {p for p, part in parts.items() if isinstance(part, BatchNorm) and part.momentum is None}
+    cumulative = frozenset(p for p, part in parts.items() if isinstance(part, BatchNorm) and part.momentum is None)
     in_eval = frozenset(_in_eval(module))
-    of_layers = [part.dropout for p, part in parts.items() if isinstance(part, MultiheadAttention) and p not in in_eval]
-    record = _Record({})
-    if _has_calls(program, parts) or (_attends(program) and any(map(_may_drop, parts.values()))):
-        record = _recorded(module, program, in_eval)
-    return TrainingMode(in_eval, frozenset(cumulative), record.found, max([0.0, *of_layers, *record.dropouts]))
+    calls = _attention_calls(program)
+    attends = bool(calls) or any(isinstance(part, MultiheadAttention) for part in parts.values())
+    if not attends and not _has_calls(program, parts):
+        return TrainingMode(in_eval, cumulative)
+    record = _recorded(module, program, in_eval)
+    if record is None:
+        may_drop = attends and any(map(_may_drop, parts.values()))
+        return TrainingMode(in_eval, cumulative, untold=None if may_drop else 0.0)
+    if len(calls) != len(record.attention):
+        return TrainingMode(in_eval, cumulative, record.found, untold=max([record.lost, *record.attention]))
+    dropped = {call: ratio for call, ratio in zip(calls, record.attention, strict=True) if ratio}
+    return TrainingMode(in_eval, cumulative, record.found, dropped, record.lost)
 
 
 def tell(mode: TrainingMode) -> None:
     """Warn of what a graph does not keep."""
-    if mode.attention_dropout:
-        what = f"dropout of the weights of attention ({mode.attention_dropout:g})"
-        warnings.warn(f"not kept, as it acts in training alone: {what}", DlbridgeWarning, stacklevel=5)
+    what = "dropout of the weights of attention"
+    if mode.untold is None:
+        text = f"{what} is not kept, if there is any: the module cannot be run in training mode without numbers"
+        warnings.warn(text, DlbridgeWarning, stacklevel=5)
+    elif mode.untold:
+        text = f"not kept, as it acts in training alone: {what} ({mode.untold:g})"
+        warnings.warn(text, DlbridgeWarning, stacklevel=5)
 
 
 @contextlib.contextmanager
@@ -110,41 +125,66 @@ def _has_calls(program: ExportedProgram, parts: dict[str, torch.nn.Module]) -> b
     return False
 
 
-def _attends(program: ExportedProgram) -> bool:
-    return any(str(node.target).startswith("aten.scaled_dot_product_attention") for node in program.graph.nodes)
+def _attention_calls(program: ExportedProgram) -> list[torch.fx.Node]:
+    return [node for node in program.graph.nodes if str(node.target).startswith("aten.scaled_dot_product_attention")]
 
 
 def _may_drop(part: torch.nn.Module) -> bool:
-    """Whether a module holds a probability of a dropout."""
-    held = {name: value for name, value in vars(part).items() if "drop" in name or name == "p"}
-    return any(isinstance(value, float) and value > 0.0 for value in held.values())
+    """Whether a module, or its configuration, holds a probability of a dropout."""
+    held = {**vars(getattr(part, "config", part)), **vars(part)}
+    numbers = [number for name, value in held.items() if "drop" in name or name == "p" for number in _numbers(value)]
+    return any(number > 0.0 for number in numbers)
+
+
+def _numbers(value: Any) -> list[float]:
+    values = value if isinstance(value, (list, tuple)) else [value]
+    return [number for number in values if isinstance(number, float)]
 
 
 class _Record(TorchFunctionMode):
-    """Records the arguments of calls of normalization functions, and the dropouts of attention."""
+    """Records calls in training mode.
+
+    Attributes:
+        found: See ``TrainingMode.calls``.
+        attention: The probability with which each call of attention drops its weights, in the order of the calls.
+        lost: The largest probability of calls whose graph has no call of attention, nor a dropout in its place.
+    """
 
     def __init__(self, names: dict[int, str]) -> None:
         super().__init__()
         self.names = names
         self.found: dict[str, tuple[bool, float]] = {}
-        self.dropouts: list[float] = []
+        self.attention: list[float] = []
+        self.lost = 0.0
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in _NORMS:
-            given = inspect.signature(func).bind(*args, **(kwargs or {}))
-            given.apply_defaults()
-            name = self.names.get(id(given.arguments["running_mean"]))
-            if name is not None:
-                self.found[name] = (bool(given.arguments[_NORMS[func]]), float(given.arguments["momentum"]))
+        given = dict(kwargs or {})
+        if func in _NORMS or func is F.multi_head_attention_forward:
+            bound = inspect.signature(func).bind(*args, **given)
+            bound.apply_defaults()
+            note = self._note_norm if func in _NORMS else self._note_layer
+            note(func, bound.arguments)
         if func is F.scaled_dot_product_attention:
-            self.dropouts.append(float(args[4] if len(args) > 4 else (kwargs or {}).get("dropout_p", 0.0)))
-        return func(*args, **(kwargs or {}))
+            self.attention.append(float(args[4] if len(args) > 4 else given.get("dropout_p", 0.0)))
+        return func(*args, **given)
+
+    def _note_norm(self, func: Any, given: Mapping[str, Any]) -> None:
+        name = self.names.get(id(given["running_mean"]))
+        if name is not None:
+            self.found[name] = (bool(given[_NORMS[func]]), float(given["momentum"]))
+
+    def _note_layer(self, func: Any, given: Mapping[str, Any]) -> None:
+        ratio = float(given["dropout_p"]) if given["training"] else 0.0
+        if not given["need_weights"]:
+            self.attention.append(ratio)
+        elif not is_usual(**{**given, "training": False}):
+            self.lost = max(self.lost, ratio)
 
 
-def _recorded(module: torch.nn.Module, program: ExportedProgram, in_eval: frozenset[str]) -> _Record:
+def _recorded(module: torch.nn.Module, program: ExportedProgram, in_eval: frozenset[str]) -> _Record | None:
     """Runs a copy of the module in training mode, without numbers, to find the arguments of its calls.
 
-    Code that cannot be run so cannot be asked: nothing is known of its calls then.
+    Code that cannot be run so cannot be asked: the result is None then.
     """
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     try:
@@ -157,5 +197,5 @@ def _recorded(module: torch.nn.Module, program: ExportedProgram, in_eval: frozen
         with mode, torch.no_grad(), record:
             fake(*args, **keywords)
     except Exception:  # torch raises of its own, and whatever the module's code raises
-        return _Record({})
+        return None
     return record

@@ -262,6 +262,7 @@ class Program:
         with_complex = is_complex(val) or any(v.meta.get("complex") for v in tensors)
         rule = COMPLEX_RULES.get(plain_name(target)) if with_complex else rule_of(target)
         op = Op(self, val, tensors, f"{self._site}: {target}", plain_name(target).rpartition(".")[2])
+        op.dropped = self.training.dropped.get(node, 0.0)
         given = args
         number = rule is not None and is_number_along_axis(target, args)
         if number:  # where an op works along an axis, PyTorch accepts a tensor of rank 0 as a vector of one element

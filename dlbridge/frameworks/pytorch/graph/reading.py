@@ -115,6 +115,7 @@ class Op:
         name: The op's name, without ``aten`` and overload; that of the op itself for an in-place one (``add``).
         val: What the call gives, as fake tensors: dtype and sizes are known.
         tensors: The tensors that it is given.
+        dropped: The probability with which a call of attention drops its weights in training.
     """
 
     def __init__(self, program: Program, val: Any, tensors: Sequence[ir.Value], site: str, name: str = "") -> None:
@@ -122,6 +123,7 @@ class Op:
         self.val = val
         self.tensors = list(tensors)
         self.site, self.name = site, name
+        self.dropped = 0.0
 
     @property
     def path(self) -> str:

@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch.fx.tensors import numel, rank, sizes
 from dlbridge.frameworks.pytorch.graph.reading import Op, reads
+from dlbridge.ops import traits
 
 
 @reads("aten.scaled_dot_product_attention")
@@ -41,6 +42,7 @@ def attention(
         tensors = [op.reshape(t, [lead, *sizes(t)[-3:]]) for t in tensors]
         attn_mask = _flat_mask(op, attn_mask, depth, lead)
     result = op("Attention", *tensors, attn_mask, is_causal=int(is_causal) or None, scale=scale)
+    traits.set_dropout(result.producer(), op.dropped)
     return result if depth == 4 else op.reshape(result, op.sizes)
 
 

@@ -27,7 +27,7 @@ from dlbridge.source.arrays.reduction import reduction
 from dlbridge.source.arrays.shape import shape
 from dlbridge.source.arrays.signal import signal
 from dlbridge.source.arrays.special import special
-from dlbridge.source.tree.code import Code, call, code, method
+from dlbridge.source.tree.code import Code, Literal, call, code, method
 
 #: Function, as ``keras.ops`` calls it -> the method of tensors.
 _METHODS = {"max": "amax", "min": "amin", "squeeze": "squeeze"}
@@ -63,6 +63,7 @@ TORCH = _Tensors(
     widened=frozenset({"INT8", "INT16", "INT32", "UINT8"}),
     activations=ACTIVATIONS,
     special=FUNCTIONS,
+    dropout=lambda ratio: call("nn.Dropout", Literal(ratio, "p")),
 )
 
 FAMILIES = (activation, attention, control, convolution, image, indexing, linear, losses, normalization, pooling)

@@ -8,6 +8,7 @@ import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch.rules import first_output, rules
 from dlbridge.frameworks.pytorch.writes.arrays import TORCH
+from dlbridge.ops import traits
 from dlbridge.source.arrays.attention import MASK, is_plain, through_state
 from dlbridge.source.arrays.attention import attend as attend_by_arrays
 from dlbridge.source.op import Emit, Op
@@ -31,6 +32,9 @@ def _fused(op: Op) -> Emit:
     keywords |= {"is_causal": True} if op.attr("is_causal") else {}
     scale = op.attr("scale")
     keywords |= {} if scale is None else {"scale": scale}
+    dropout = traits.dropout(op.node)
+    if dropout and not op.functional:
+        keywords["dropout_p"] = code("{dropout} if self.training else 0.0", dropout=dropout)
     tensors = [op[0], op[1], op[2]]
     if op.rank() == 3:
         heads, kv_heads = op.attr("q_num_heads"), op.attr("kv_num_heads")

@@ -8,7 +8,20 @@ from dlbridge.source.arrays import ops
 PRINTED_BY_USE = ("attention", "visible_keys", "position_buckets")
 
 
-def attention(q, k, v, mask=None, bias=None, heads=None, groups=None, is_causal=False, scale=None, softcap=None):
+def attention(
+    q,
+    k,
+    v,
+    mask=None,
+    bias=None,
+    heads=None,
+    groups=None,
+    is_causal=False,
+    scale=None,
+    softcap=None,
+    *,
+    dropout=None,
+):
     """Scaled dot-product attention of (batch, heads, time, size)."""
     if heads is not None:  # of (batch, time, heads * size)
         q, k, v = (ops.split_heads(x, h) for x, h in ((q, heads[0]), (k, heads[1]), (v, heads[1])))
@@ -26,7 +39,10 @@ def attention(q, k, v, mask=None, bias=None, heads=None, groups=None, is_causal=
         ones = ops.ones_like(scores[0, 0], dtype="int32")
         rows, columns = ops.cumsum(ones, axis=0), ops.cumsum(ones, axis=1)
         scores = ops.where(columns <= rows, scores, float("-inf"))
-    y = ops.matmul(ops.softmax(scores) if mask is None and bias is None else masked_softmax(scores), v)
+    weights = ops.softmax(scores) if mask is None and bias is None else masked_softmax(scores)
+    if dropout is not None:
+        weights = dropout(weights)
+    y = ops.matmul(weights, v)
     return y if heads is None else ops.merge_heads(y)
 
 

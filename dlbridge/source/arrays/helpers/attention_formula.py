@@ -21,6 +21,8 @@ def onnx_attention(
     window=(-1, -1),
     softmax_dtype=None,
     score_output=0,
+    *,
+    dropout=None,
 ):
     """ONNX's Attention: y, the keys and values with the past ones, and the scores (at stage score_output)."""
     if heads is not None:
@@ -37,7 +39,8 @@ def onnx_attention(
     stages.append(stages[1] + attention_bias(q, k, mask, past, lengths, causal, window))
     weights = masked_softmax(stages[2] if softmax_dtype is None else ops.cast(stages[2], softmax_dtype))
     stages.append(ops.cast(weights, q.dtype))
-    y = ops.matmul(stages[3], ops.cast(values, q.dtype))
+    weights = stages[3] if dropout is None else dropout(stages[3])
+    y = ops.matmul(weights, ops.cast(values, q.dtype))
     return y if heads is None else ops.merge_heads(y), k, v, stages[score_output]
 
 
