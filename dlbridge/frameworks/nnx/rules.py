@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import onnx_ir as ir
@@ -85,9 +86,8 @@ def ints(op: Op, index: int) -> Any:
     return NNX.listed(op[index]) if found is None else found
 
 
-def number(op: Op, index: int) -> Any:
-    """The one element of an input: a number, a Python expression, or code that reads the array."""
-    return arrays.number(op, index, "np.asarray({}).item()")
+#: The one element of an input: a number, a Python expression, or code that reads the array.
+number = functools.partial(arrays.number, read="np.asarray({}).item()")
 
 
 def cast(x: Any, dtype: Raw) -> Code:
