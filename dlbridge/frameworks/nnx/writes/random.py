@@ -16,8 +16,7 @@ def _key(op: Op) -> Code:
 
 @rules("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
 def random(op: Op) -> Code:
-    like = op.key.endswith("Like")
-    shape = tuple(op.sizes()) if like else tuple(op.attr("shape"))
+    shape = tuple(op.sizes() if op.key.endswith("Like") else op.attr("shape"))
     dtype = NNX.dtype(op, op.out_dtype())
     if "Uniform" in op.key:
         limits: dict[str, Any] = {"minval": (op.attr("low"), 0.0), "maxval": (op.attr("high"), 1.0)}
