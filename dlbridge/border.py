@@ -164,6 +164,8 @@ def check_traits(graph: ir.Graph, where: str | None = None) -> None:
         _check_json(node.metadata_props, node.name or "", where)
         for path in (*traits.calls(node), node.metadata_props.get(traits.STACK, "")):
             check_name(path, where)
+        if not _is_probability(node.metadata_props.get(traits.DROPOUT, "0")):
+            raise FileError(f"the trait '{traits.DROPOUT}' of '{node.name}' is broken", where=where)
     _check_json(graph.metadata_props, graph.name or "", where)
     for path, name in traits.blocks(graph).items():
         check_name(path, where)
@@ -175,6 +177,13 @@ def check_traits(graph: ir.Graph, where: str | None = None) -> None:
         traits.constraints(graph)
     except (ValueError, RecursionError):
         raise FileError(f"its '{traits.CONSTRAINTS}' is no list of constraints on sizes", where=where) from None
+
+
+def _is_probability(text: str) -> bool:
+    try:
+        return 0.0 <= float(text) <= 1.0
+    except ValueError:
+        return False
 
 
 def _check_json(metadata: Any, name: str, where: str | None) -> None:

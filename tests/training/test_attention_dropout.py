@@ -2,13 +2,15 @@
 
 import keras
 import numpy as np
+import onnx
+import onnx_ir as ir
 import pytest
 import torch
 import torch.nn.functional as F
 
 import dlbridge
 from dlbridge import frameworks
-from dlbridge.errors import DlbridgeWarning
+from dlbridge.errors import DlbridgeWarning, FileError
 from dlbridge.ops import traits
 
 nn, L = torch.nn, keras.layers
@@ -193,3 +195,14 @@ def test_what_is_not_kept_is_told(module, told):
 def test_nothing_is_told_where_nothing_is_dropped(module, recwarn):
     dlbridge.load(module, inputs=X)
     assert not [str(w.message) for w in recwarn if issubclass(w.category, DlbridgeWarning)]
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-0.1", "1.5", "half", "__import__('os')"])
+def test_a_file_says_a_probability_or_is_refused(text, tmp_path):
+    model = dlbridge.load(Scaled(0.25), inputs=X)
+    for node in model.graph:
+        if traits.dropout(node):
+            node.metadata_props[traits.DROPOUT] = text
+    onnx.save(ir.to_proto(model.ir), tmp_path / "net.onnx")
+    with pytest.raises(FileError, match="broken"):
+        dlbridge.load(tmp_path / "net.onnx")
