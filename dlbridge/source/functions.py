@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import onnx_ir as ir
 
-from dlbridge.ops import stand_ins
+from dlbridge.errors import DlbridgeWarning
+from dlbridge.ops import in_training, stand_ins
 from dlbridge.ops.keys import op_key
 from dlbridge.source.arithmetic import Arithmetic, Elements
 from dlbridge.source.blocks import Block
@@ -58,6 +60,7 @@ class Functions:
             name: The name that the function should have.
             as_tuple: Whether one output is returned as a tuple too.
         """
+        _tell_of_training(graph)
         emits, returned = emit_all(graph, *self._emit, self, functional=True)
         results = returned_values(returned)
         inside = {*graph.inputs, *(v for node in emits for v in node.outputs)}
@@ -94,6 +97,14 @@ class Functions:
         result = returned(results, lambda v: Var(names[v]))
         result = Items("(", (result,)) if as_tuple and len(results) == 1 else result
         return Def(name, tuple(inputs.values()), (*plain_assignments(written, names), Return(result)))
+
+
+def _tell_of_training(graph: ir.Graph) -> None:
+    """Warn of nodes that do something else in training: that takes a layer, and none can live in a function."""
+    lost = [f"{node.op_type} {node.name}" for node in graph if in_training.acts_otherwise(node)]
+    if lost:
+        what = f"not kept in the body of a branch or loop, as it acts in training alone: {', '.join(lost)}"
+        warnings.warn(what, DlbridgeWarning, stacklevel=2)
 
 
 def _type(value: ir.Value) -> str:

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx_ir as ir
 
 from dlbridge import frameworks
 from dlbridge.errors import TrainingError
 from dlbridge.files import writing
 from dlbridge.model import Model
-from dlbridge.ops import regularization, traits
-from dlbridge.ops.keys import is_op, op_key
+from dlbridge.ops import in_training, regularization
+from dlbridge.ops.keys import is_op
 from dlbridge.training import script_images
 from dlbridge.training.data import Dataset
 from dlbridge.training.datasets.opening import Data, Opened, open_data
@@ -208,14 +207,9 @@ def _described(model: Model, spec: TrainingSpec, opened: Opened, data: Path, fol
         share=share,
         classes=classes,
         standardized=tuple(name for name, how in opened.processing.inputs.items() if how.kind == "standardized"),
-        is_random=any(map(_draws, model.graph.all_nodes())),
+        is_random=any(map(in_training.draws, model.graph.all_nodes())),
         images=script_images.described(model, spec, opened.processing, raw, inputs[0].row),
     )
-
-
-def _draws(node: ir.Node) -> bool:
-    """Whether a node draws random numbers in training."""
-    return "Dropout" in op_key(node) or "Noise" in op_key(node) or traits.dropout(node) > 0.0
 
 
 def _rows(data: Data) -> int:

@@ -18,7 +18,7 @@ import onnx_ir as ir
 from dlbridge import frameworks
 from dlbridge.errors import DlbridgeError
 from dlbridge.model import Model
-from dlbridge.ops import traits
+from dlbridge.ops import in_training, traits
 from dlbridge.ops.evaluator import Evaluator
 from dlbridge.ops.keys import is_op
 from dlbridge.passes import precision
@@ -39,8 +39,6 @@ _ROWS, _STEP = 4, 1e-5
 _NO_GRADIENT = 1e-9
 #: What begins the names of the weights that are added to inputs.
 _ADDED = "gradient_of."
-#: Layers that compute something else in training, so that the loss at inference does not have their gradients.
-_ONLY_IN_TRAINING = ("Dropout", "BatchNormalization", "DropPath", "AlphaDropout", "GaussianNoise", "GaussianDropout")
 
 
 def check_training(
@@ -82,7 +80,7 @@ def check_training(
         moved = {n for n, g in gradients.items() if _largest(g) > least}
         check.weights = {n: _off(found[name][1][n], w) for n, w in weights.items() if n in moved}
         checks.append(check)
-    if not any(is_op(node, *_ONLY_IN_TRAINING) for node in subject.model.graph.all_nodes()):
+    if not any(map(in_training.acts_otherwise, subject.model.graph.all_nodes())):  # the loss is that of inference
         checks.append(subject.difference(first, gradients))
     return checks, curves
 

@@ -4,13 +4,15 @@ from collections import OrderedDict
 
 import keras
 import numpy as np
+import onnx
 import onnx_ir as ir
 import onnxruntime
 import pytest
 import torch
 
 import dlbridge
-from dlbridge.errors import DlbridgeError
+from dlbridge import frameworks
+from dlbridge.errors import DlbridgeError, DlbridgeWarning
 from dlbridge.ops import extension
 from tests.helpers.op_cases.case import X, case
 
@@ -352,3 +354,30 @@ def test_an_axis_that_is_not_there_is_refused(tmp_path):
     (tmp_path / "bad.yaml").write_text(DESCRIPTION.replace("axes: [2, 3]", "axes: [2, 4]"))
     with pytest.raises(DlbridgeError, match=r"the axes \[2, 4\]"):
         dlbridge.load(tmp_path / "bad.yaml")
+
+
+BODIES = {
+    "Dropout": "y = Dropout (x, half)",
+    "BatchNormalization": "y = BatchNormalization (x, ones, zeros, zeros, ones)",
+    "nothing": "y = Relu (x)",
+    "a dropout of none": "y = Dropout (x, none)",
+}
+
+
+@pytest.mark.parametrize("framework", frameworks.trainers())
+@pytest.mark.parametrize("body", BODIES)
+def test_what_acts_in_training_within_a_branch_is_told(body, framework, recwarn):
+    """A branch is a function of the file, in which no layer lives."""
+    pytest.importorskip({"pytorch": "torch", "nnx": "flax"}.get(framework, framework))
+    text = f"""<ir_version: 11, opset_import: ["": 22]>
+    net (float[n, 3] x, bool c) => (float[n, 3] z)
+    <float[3] ones = {{1, 1, 1}}, float[3] zeros = {{0, 0, 0}}, float half = {{0.5}}, float none = {{0}}>
+    {{
+        z = If (c) <then_branch = inside () => (float[n, 3] y) {{ {BODIES[body]} }},
+                    else_branch = other () => (float[n, 3] y) {{ y = Neg (x) }}>
+    }}"""
+    model = dlbridge.load(onnx.parser.parse_model(text))
+    model.write(framework)
+    told = [str(w.message) for w in recwarn if issubclass(w.category, DlbridgeWarning)]
+    lost = [text for text in told if "in the body of a branch or loop, as it acts in training alone" in text]
+    assert len(lost) == (body in ("Dropout", "BatchNormalization"))
