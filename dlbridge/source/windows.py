@@ -70,21 +70,38 @@ def options(**given: tuple[list[int], int]) -> dict[str, Any]:
 
 def transposed_pads(op: Op, kernel: list[int], strides: list[int], dilations: list[int], extra: list[int]) -> Pads:
     """How much is cut off around the result of a channels-last transposed convolution (``extra`` is added behind)."""
-    count = len(kernel)
+    pads = transposed_pads_of(op, kernel, strides, dilations, extra, first=1)
+    if pads is None:
+        op.refuse("'output_shape' needs a size that is known")
+    return pads  # type: ignore[return-value]
+
+
+def transposed_pads_of(
+    op: Op, kernel: list[int], strides: list[int], dilations: list[int], extra: list[int], first: int = 2
+) -> Pads | None:
+    """How much is cut off around the result of a transposed convolution.
+
+    Args:
+        op: The convolution.
+        kernel: Its kernel's size.
+        strides, dilations: How far windows, and elements in a window, are apart.
+        extra: What is added behind, along each axis.
+        first: The first spatial axis of its input, as in ``pads_of``.
+
+    Returns:
+        None where it follows from an output shape and from sizes that are known only at run time.
+    """
     auto, shape = op.attr("auto_pad"), op.attr("output_shape")
-    if auto == "NOTSET" and not shape:
-        flat = op.attr("pads") or [0] * 2 * count
-        return list(zip(flat[:count], flat[count:], strict=True))
-    if auto == "VALID":
-        return [(0, 0)] * count
-    pads: Pads = []
-    for axis in range(count):
-        size = (op.shape() or [])[1 + axis]
-        span = (kernel[axis] - 1) * dilations[axis] + 1
-        if shape and not isinstance(size, int):
-            op.refuse("'output_shape' needs a size that is known")
-        whole = span - strides[axis] if not shape else strides[axis] * (size - 1) + span - shape[axis]  # type: ignore[operator]
-        total = whole + extra[axis]
+    if not shape and auto in ("NOTSET", "VALID"):
+        return pads_of(op, kernel, first)
+    found: Pads = []
+    for axis, (k, s, d, more) in enumerate(zip(kernel, strides, dilations, extra, strict=True)):
+        total = (k - 1) * d + 1 - s + more
+        if shape:
+            size = (op.shape() or [])[first + axis]
+            if not isinstance(size, int):
+                return None
+            total += size * s - shape[axis - len(kernel)]
         half = total // 2
-        pads.append((total - half, half) if auto != "SAME_UPPER" else (half, total - half))
-    return pads
+        found.append((half, total - half) if auto == "SAME_UPPER" else (total - half, half))
+    return found

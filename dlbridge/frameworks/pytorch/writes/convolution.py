@@ -10,7 +10,7 @@ from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
 from dlbridge.source.tree.code import Code, Default, Literal, call
 from dlbridge.source.weights import Weight
-from dlbridge.source.windows import Pads, one_or_all, options, pads_of, window
+from dlbridge.source.windows import Pads, one_or_all, options, pads_of, transposed_pads_of
 
 
 def flat(pads: Pads) -> tuple[int, ...]:
@@ -59,7 +59,7 @@ def conv_transpose(op: Op) -> Emit | Code:
     weight, kernel, strides, dilations = sizes_of(op)
     count = len(kernel)
     extra = op.attr("output_padding") or [0] * count
-    pads = _transposed_pads(op, kernel, extra)
+    pads = transposed_pads_of(op, kernel, strides, dilations, extra)
     group = op.attr("group")
     fits = pads is not None and is_symmetric(pads) and all(p >= 0 for p, _ in pads)
     fits = fits and all(e < max(s, d) for e, s, d in zip(extra, strides, dilations, strict=True))
@@ -76,22 +76,3 @@ def conv_transpose(op: Op) -> Emit | Code:
     keywords |= options(dilation=(dilations, 1))
     sizes = (weight[0], weight[1] * group, one_or_all(kernel))
     return _layer_or_function(op, op.x, f"nn.ConvTranspose{count}d", f"F.conv_transpose{count}d", sizes, keywords)
-
-
-def _transposed_pads(op: Op, kernel: list[int], extra: list[int]) -> Pads | None:
-    """What is cut from the full result; None when it follows from an output shape and sizes known at run time."""
-    strides, dilations = window(op, kernel)
-    auto, shape = op.attr("auto_pad"), op.attr("output_shape")
-    if shape is None and auto in ("NOTSET", "VALID"):
-        return pads_of(op, kernel)
-    found: Pads = []
-    for axis, (k, s, d, e) in enumerate(zip(kernel, strides, dilations, extra, strict=True)):
-        total = (k - 1) * d + 1 - s + e
-        if shape is not None:
-            size = (op.shape() or [])[2 + axis]
-            if not isinstance(size, int):
-                return None
-            total += size * s - shape[axis - len(kernel)]
-        half = total // 2
-        found.append((half, total - half) if auto == "SAME_UPPER" else (total - half, half))
-    return found
