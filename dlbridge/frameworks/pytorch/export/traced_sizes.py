@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from dlbridge.frameworks.pytorch import compat
 from dlbridge.frameworks.pytorch.export import own_ops
 
-#: What torch hands on of each max pool, where the code says nothing of it.
-_OF_MAX_POOL: Mapping[str, Any] = {"padding": 0, "dilation": 1, "ceil_mode": False, "return_indices": False}
+#: What torch hands on of a pool, where the code says nothing of it.
+_USUAL_POOL: Mapping[str, Any] = {"padding": 0, "dilation": 1, "ceil_mode": False, "return_indices": False}
 #: PyTorch function -> what is called instead while a module is traced.
 INSTEAD: dict[Any, Callable[..., Any]] = {}
 
@@ -118,29 +118,17 @@ def _corrcoef(function: Any, input: torch.Tensor) -> torch.Tensor:
     return (covariance / deviation.unsqueeze(1) / deviation.unsqueeze(0)).clamp(-1, 1)
 
 
-@_instead(F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)
-def _average_pool(
-    function: Any, input: torch.Tensor, kernel_size: Any, stride: Any = None, *more: Any, **options: Any
-) -> Any:
-    """With a window as large as the tensor (``F.avg_pool2d(x, x.size()[2:])``), the mean over these axes."""
-    whole = [] if more or options else _whole_axes(function, input, kernel_size)
-    if not whole:
-        return function(input, kernel_size, stride, *more, **options)
-    return _rest_of_pool(function, input.mean(whole, keepdim=True), kernel_size, stride, whole)
-
-
-@_instead(F.max_pool1d, F.max_pool2d, F.max_pool3d)
-def _max_pool(
-    function: Any, input: torch.Tensor, kernel_size: Any, stride: Any = None, *more: Any, **options: Any
-) -> Any:
-    """With a window as large as the tensor (``F.max_pool1d(x, x.size(2))``), the maximum over these axes."""
-    is_plain = not more and all(options.get(name, usual) == usual for name, usual in _OF_MAX_POOL.items())
+@_instead(F.avg_pool1d, F.avg_pool2d, F.avg_pool3d, F.max_pool1d, F.max_pool2d, F.max_pool3d)
+def _pool(function: Any, input: torch.Tensor, kernel_size: Any, stride: Any = None, *more: Any, **options: Any) -> Any:
+    """With a window as large as the tensor (``F.avg_pool2d(x, x.size()[2:])``), the mean or maximum over these axes."""
+    is_plain = not more and all(name in _USUAL_POOL and given == _USUAL_POOL[name] for name, given in options.items())
     whole = _whole_axes(function, input, kernel_size) if is_plain else []
-    if not whole and function is F.max_pool1d and isinstance(input.shape[-1], torch.SymInt):
+    if whole:
+        reduced = torch.mean if "avg" in function.__name__ else torch.amax
+        return _rest_of_pool(function, reduced(input, whole, keepdim=True), kernel_size, stride, whole)
+    if function is F.max_pool1d and isinstance(input.shape[-1], torch.SymInt):
         return _max_pool1d(function, input, kernel_size, stride, *more, **options)
-    if not whole:
-        return function(input, kernel_size, stride, *more, **options)
-    return _rest_of_pool(function, input.amax(whole, keepdim=True), kernel_size, stride, whole)
+    return function(input, kernel_size, stride, *more, **options)
 
 
 @_instead(F.affine_grid)

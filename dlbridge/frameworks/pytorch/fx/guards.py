@@ -213,8 +213,7 @@ def _says_number(relation: sympy.Basic) -> bool:
 
 def pinned(program: ExportedProgram, size: int, line: Callable[[int], str]) -> str:
     """Where a symbol became that number."""
-    env = environment(program)
-    for index, guard in enumerate(env.guards if env is not None else ()):
+    for index, guard in enumerate(_guards(program)):
         relation = guard.expr
         if isinstance(relation, sympy.Eq) and size in relation.args and any(a.is_Symbol for a in relation.args):
             return line(index) or _place(guard.sloc)
@@ -223,16 +222,20 @@ def pinned(program: ExportedProgram, size: int, line: Callable[[int], str]) -> s
 
 def is_pinned_by_one(program: ExportedProgram, size: int) -> bool:
     """Whether a symbol became that number because something computed from it is 1: ``x[:, 8:]`` of 9."""
-    env = environment(program)
-    relations = (guard.expr for guard in (env.guards if env is not None else ()))
+    relations = (guard.expr for guard in _guards(program))
     computed = (a for r in relations if isinstance(r, sympy.Eq) and 1 in r.args for a in r.args if not a.is_Symbol)
     return any(len(a.free_symbols) == 1 and a.subs(next(iter(a.free_symbols)), size) == 1 for a in computed)
 
 
 def cuts_quotients(program: ExportedProgram) -> bool:
     """Whether code asks for the integer of a quotient of sizes, ``int(n / 4)``: torch has the example's alone."""
+    return any(guard.expr.has(TruncToInt) for guard in _guards(program))
+
+
+def _guards(program: ExportedProgram) -> Sequence[Any]:
+    """The guards as torch has them."""
     env = environment(program)
-    return any(guard.expr.has(TruncToInt) for guard in (env.guards if env is not None else ()))
+    return env.guards if env is not None else ()
 
 
 def _place(sloc: Any) -> str:

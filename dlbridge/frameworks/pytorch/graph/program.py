@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -275,7 +275,7 @@ class Program:
             with arithmetic_of(op):
                 made = rule(op, *args, **kwargs)
             if number:
-                made = _shaped(op, made, val)
+                made = _each(lambda one, fake: op.reshape(one, sizes_of(fake)), made, val)
         except UnsupportedOpError as error:
             if self.partial:
                 return self._add_stand_in(target, tensors, val, error.message)
@@ -328,9 +328,7 @@ class Program:
         val = node.meta["val"]
         made = self.run_inner(graph_module, tensors)
         op = Op(self, val, tensors, self._site)
-        if isinstance(val, (list, tuple)):
-            return self._typed([_of_rank(op, m, v) for m, v in zip(made, val, strict=False)], val)
-        return self._typed(_of_rank(op, made, val), val)
+        return self._typed(_each(lambda one, fake: _of_rank(op, one, fake), made, val), val)
 
     def _higher_order(self, node: torch.fx.Node, env: Bindings) -> Any:
         name = str(node.target)
@@ -369,8 +367,8 @@ def _of_rank(op: Op, made: Any, val: Any) -> Any:
     return op.reshape(made, sizes_of(val))
 
 
-def _shaped(op: Op, made: Any, val: Any) -> Any:
-    """Reshape what a rule made to the sizes of PyTorch's result."""
+def _each(change: Callable[[Any, Any], Any], made: Any, val: Any) -> Any:
+    """What is made of each result and its fake tensor, of one or of several."""
     if isinstance(val, (list, tuple)):
-        return [op.reshape(m, sizes_of(v)) for m, v in zip(made, val, strict=True)]
-    return op.reshape(made, sizes_of(val))
+        return [change(one, fake) for one, fake in zip(made, val, strict=False)]
+    return change(made, val)
