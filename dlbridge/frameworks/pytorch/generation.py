@@ -179,8 +179,7 @@ class _Generating(Calling):
                     hint="models with a state of a fixed size, or with layers that share a cache, are not written for "
                     "generation yet",
                 )
-            _, heads, _, width = sizes[0]
-            found[name] = f"{dtype_name(tensors[0].dtype)}[batch,{heads},{length},{width}]"
+            found[name] = _text(tensors[0], length)
         return found
 
     def _check_mask(self, name: str) -> None:
@@ -297,11 +296,13 @@ def _cache_in(result: Mapping[str, Any]) -> Tree:
 
 def _fixed(layer: Any) -> Tree:
     """What is said of keys and values whose length is always that of the model's positions."""
-    found = {}
-    for name in ("key", "value"):
-        _, heads, length, width = layer[name].shape
-        found[name] = f"{dtype_name(layer[name].dtype)}[batch,{heads},{length},{width}]"
-    return found
+    return {name: _text(layer[name], layer[name].shape[2]) for name in ("key", "value")}
+
+
+def _text(tensor: torch.Tensor, length: str | int) -> str:
+    """What is said of keys or values."""
+    _, heads, _, width = tensor.shape
+    return f"{dtype_name(tensor.dtype)}[batch,{heads},{length},{width}]"
 
 
 def _source(module: torch.nn.Module, main: str) -> tuple[Any, ...]:

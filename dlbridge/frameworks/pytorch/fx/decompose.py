@@ -57,14 +57,13 @@ def traced(node: torch.fx.Node) -> torch.fx.GraphModule | None:
 
     if mode is not None:
         leaves = [mode.from_tensor(v) if _is_real(v) else v for v in leaves]
-    known = _fixed(mode)
-    noted = _noted(mode)
+    known = _known(mode)
     with torch.no_grad(), mode or compat.without_modes(), quiet():
         try:
             graph_module = make_fx(call)(*(leaves[i] for i in places))
         except Exception as error:  # torch's own code, on sizes that are not numbers
             raise UnsupportedOpError(f"torch cannot take {target} apart: {first_line(error)}") from error
-    if _fixed(mode) != known or _noted(mode) != noted:
+    if _known(mode) != known:
         raise UnsupportedOpError(
             f"torch takes {target} apart for one size of its input alone: give the model's sizes as numbers"
         )
@@ -80,17 +79,12 @@ def _out_of_place(target: Any) -> Any:
     return getattr(getattr(getattr(torch.ops, space), name, None), compat.overload_name(target), target)
 
 
-def _fixed(mode: Any) -> dict[Any, Any]:
-    """The symbolic sizes that are known to equal a number or another size."""
-    return dict(mode.shape_env.replacements) if mode is not None and mode.shape_env is not None else {}
-
-
-def _noted(mode: Any) -> int:
-    """How many equations between sizes were assumed so far."""
+def _known(mode: Any) -> Any:
+    """The sizes that are known to equal a number or another size, and how many equations were assumed so far."""
     env = mode.shape_env if mode is not None else None
-    if env is not None:
-        return sum(isinstance(g.expr, sympy.Eq) and not of_memory(g) for g in env.guards)
-    return 0
+    if env is None:
+        return None
+    return dict(env.replacements), sum(isinstance(g.expr, sympy.Eq) and not of_memory(g) for g in env.guards)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,43 +42,28 @@ def reshape(op: Op) -> Emit | Code:
     if target is None:
         return call("reshape", op.x, ints(op, 1), allow_zero=True if op.attr("allowzero") else None)
     if have is not None and op.out_shape() is not None:
-        if len(target) == 2 and len(have) > 1 and same(target[0], op.dim(0, 0)):
+        sizes = [op.dim(0, axis) for axis in range(len(have))]
+        if len(target) == 2 and len(have) > 1 and same(target[0], sizes[0]):
             return Emit(method("flatten", op.x, 1), module=Layer(call("nn.Flatten")))
-        start = _first_merged(op, target, len(have))
+        start = next(_divided(target, sizes), None)
         if start is not None:
             end = start + len(have) - len(target)
             return method("flatten", op.x, start, *([] if end == len(have) - 1 else [end]))
-        axis = _split_axis(op, target, len(have))
-        if axis is not None:
-            return method("unflatten", op.x, axis, tuple(target[axis : axis + 1 + len(target) - len(have)]))
+        is_fixed = all(isinstance(size, int) for size in target)
+        for axis in () if is_fixed else _divided(sizes, target):
+            parts = target[axis : axis + 1 + len(target) - len(have)]
+            if all(isinstance(size, int) and size > 0 for size in parts):
+                return method("unflatten", op.x, axis, tuple(parts))
     return method("reshape", op.x, *target) if target else method("reshape", op.x, ())
 
 
-def _first_merged(op: Op, target: list[Element], rank: int) -> int | None:
-    """The first of the axes that a reshape makes one of, where it does nothing else."""
-    gone = rank - len(target)
-    if gone < 1:
-        return None
-    for start in range(len(target)):
-        kept = [a for a in range(len(target)) if a != start]
-        if all(same(target[a], op.dim(0, a if a < start else a + gone)) for a in kept):
-            return start
-    return None
-
-
-def _split_axis(op: Op, target: list[Element], rank: int) -> int | None:
-    """The axis of which a reshape makes several of known sizes, where it does nothing else and others are not known."""
-    more = len(target) - rank
-    if more < 1 or all(isinstance(size, int) for size in target):
-        return None
-    for axis in range(rank):
-        kept = [a for a in range(rank) if a != axis]
-        parts = target[axis : axis + 1 + more]
-        if all(isinstance(size, int) and size > 0 for size in parts) and all(
-            same(target[a if a < axis else a + more], op.dim(0, a)) for a in kept
-        ):
-            return axis
-    return None
+def _divided(sizes: Sequence[Element], more: Sequence[Element]) -> Iterator[int]:
+    """The axes that may stand for several of a longer shape: all others are the same in both."""
+    further = len(more) - len(sizes)
+    for axis in range(len(sizes)) if further > 0 else ():
+        others = [a for a in range(len(sizes)) if a != axis]
+        if all(same(sizes[a], more[a if a < axis else a + further]) for a in others):
+            yield axis
 
 
 @rules("Flatten")
