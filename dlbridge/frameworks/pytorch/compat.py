@@ -42,19 +42,21 @@ has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
 operator_names = torch._C._dispatch_get_all_op_names
 
 
-def export(*args: Any, **options: Any) -> ExportedProgram:
-    """What ``torch.export.export`` calls; it takes options that the public function has not."""
+def export(*args: Any, expanded: bool = False, **options: Any) -> ExportedProgram:
+    """``torch.export.export`` without what torch has around it, which prints the graph so far where an export fails.
+
+    Args:
+        args, options: As of torch's function.
+        expanded: Whether function transforms become the ops that they run, ``vmap`` ops on whole batches; PyTorch has
+            no public function for this.
+    """
     from torch.export import _trace  # it loads much, which most models need not
 
-    return _trace._export(*args, **options)
-
-
-def export_in_silence(*args: Any, **options: Any) -> ExportedProgram:
-    """``torch.export.export`` without what torch has around it, which prints the graph so far where an export fails."""
-    from torch.export import _trace  # it loads much, which most models need not
-
-    bare = getattr(_trace._export_for_training, "__wrapped__", _trace._export_for_training)
-    return bare(*args, **options)
+    if expanded:
+        function, options = _trace._export, {**options, "pre_dispatch": False}
+    else:
+        function = _trace._export_for_training
+    return getattr(function, "__wrapped__", function)(*args, **options)
 
 
 def schema(op: Any) -> Any:

@@ -86,3 +86,24 @@ def test_a_module_that_cannot_be_copied_is_read_all_the_same():
     before = _state(net)
     dlbridge.load(net, inputs=(torch.randn(3, 4),))
     assert _state(net) == before
+
+
+class Branching(torch.nn.Module):
+    """Takes another way for other numbers; where it is mapped over rows, too."""
+
+    def __init__(self, is_mapped):
+        super().__init__()
+        self.is_mapped = is_mapped
+
+    def forward(self, x):
+        if self.is_mapped:
+            return torch.vmap(lambda row: row * 2 if row.sum() > 0 else row)(x)
+        return x * 2 if x.sum() > 0 else x
+
+
+@pytest.mark.parametrize("is_mapped", [False, True])
+def test_a_refused_module_leaves_nothing_on_the_terminal(is_mapped, capfd):
+    with pytest.raises(DlbridgeError):
+        dlbridge.load(Branching(is_mapped), inputs={"x": "float32[batch,3]"})
+    printed = capfd.readouterr()
+    assert (printed.out, printed.err) == ("", "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import re
 import traceback
@@ -246,18 +247,17 @@ def tell_of_state(where: str, carried: Collection[str]) -> None:
 def _traced(
     module: torch.nn.Module, example: Example, shapes: Any, *, strict: bool, mode: Tracing | None = None
 ) -> ExportedProgram:
+    run = functools.partial(compat.export, module, example.args, example.kwargs, dynamic_shapes=shapes, strict=strict)
     try:
         with contextlib.nullcontext() if strict else mode or Tracing(_INSTEAD, module):
-            program = compat.export_in_silence(
-                module, example.args, example.kwargs, dynamic_shapes=shapes, strict=strict
-            )
-            return _without_transforms(module, example, shapes, strict) if _has_transforms(program) else program
+            program = run()
+            return run(expanded=True) if _has_transforms(program) else program
     except DlbridgeError:
         raise
     except Exception as error:  # torch.export raises of its own, and whatever the module's code raises
         if not strict and any(word in str(error) for word in _TRANSFORMED):
             with contextlib.suppress(Exception), mode or Tracing(_INSTEAD):  # then the first error is told
-                return _without_transforms(module, example, shapes, strict)
+                return run(expanded=True)
         line = _user_line(error)
         raise DlbridgeError(
             f"torch.export cannot export it: {_short(error)}",
@@ -279,14 +279,6 @@ _TRANSFORMED = ("functorch", "vmap", "constant's list")
 def _has_transforms(program: ExportedProgram) -> bool:
     calls = (n for n in program.graph.nodes if n.op == "call_function")
     return any(getattr(n.target, "__name__", "") == "_add_batch_dim" for n in calls)
-
-
-def _without_transforms(module: torch.nn.Module, example: Example, shapes: Any, strict: bool) -> ExportedProgram:
-    """The program with PyTorch's function transforms expanded: ``vmap`` becomes ops on whole batches.
-
-    PyTorch has no public function for this.
-    """
-    return compat.export(module, example.args, example.kwargs, dynamic_shapes=shapes, strict=strict, pre_dispatch=False)
 
 
 def _refuse(guard: Guard) -> None:

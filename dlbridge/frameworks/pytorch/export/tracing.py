@@ -50,15 +50,6 @@ _QUESTIONS = frozenset({torch.device}) | {
 class DataDependentError(DlbridgeError):
     """The code branches on the values of a tensor."""
 
-    @property
-    def partial_fx_graph(self) -> None:
-        """Nothing: torch would print the graph so far to standard error."""
-        raise AttributeError("partial_fx_graph")
-
-    @partial_fx_graph.setter
-    def partial_fx_graph(self, graph: object) -> None:
-        pass
-
 
 class Tracing(TorchFunctionMode):
     """Answers argument checks, calls something else for some functions, and records the user's line of each call that
