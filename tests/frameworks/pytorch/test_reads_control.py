@@ -127,3 +127,36 @@ def test_what_a_body_cannot_say_is_refused_where_it_stands() -> None:
 
     with pytest.raises(UnsupportedOpError, match="complex tensors"):
         dlbridge.load(Fourier(), inputs=(torch.randn(3, 4),))
+
+
+class Wrapped(torch.nn.Module):
+    """Runs a layer within a context."""
+
+    def __init__(self, context):
+        super().__init__()
+        self.linear, self.context = torch.nn.Linear(3, 3), context
+
+    def forward(self, x):
+        if self.context is None:
+            return torch.utils.checkpoint.checkpoint(self.linear, x, use_reentrant=False)
+        with self.context():
+            return self.linear(x)
+
+
+CONTEXTS = {
+    "a checkpoint": None,
+    "no gradients": torch.no_grad,
+    "autocast that is off": lambda: torch.autocast("cpu", enabled=False),
+}
+
+
+@pytest.mark.parametrize("name", CONTEXTS)
+def test_what_runs_within_a_context_is_read_where_it_stands(name):
+    model = dlbridge.load(Wrapped(CONTEXTS[name]), inputs={"x": "float32[batch,3]"})
+    assert [node.op_type for node in model.graph] == ["Linear"]
+
+
+def test_autocast_within_a_module_is_refused():
+    net = Wrapped(lambda: torch.autocast("cpu", dtype=torch.bfloat16))
+    with pytest.raises(UnsupportedOpError, match=r"torch\.autocast within the model"):
+        dlbridge.load(net, inputs={"x": "float32[batch,3]"})

@@ -335,8 +335,12 @@ class Program:
         if name in control.RULES:
             args = [torch.fx.map_arg(a, env.read) for a in node.args]
             return self._typed(control.read(self, name, args, node.meta["val"]), node.meta["val"])
-        if name not in _INLINED or (name == "wrap_with_autocast" and node.args[2]):
-            self._report(name if name not in _INLINED else "autocast (export the model outside of it)")
+        if name not in _INLINED:
+            self._report(name)
+            return nothing(node.meta.get("val"))
+        if name == "wrap_with_autocast" and node.args[2]:
+            why = "torch.autocast within the model: call the model under it instead, or convert it to the narrow type"
+            self.refused.append(UnsupportedOpError(why, where=self._site))
             return nothing(node.meta.get("val"))
         position = _INLINED[name]
         inner = env.read(node.args[position])
