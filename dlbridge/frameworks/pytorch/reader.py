@@ -269,7 +269,7 @@ class _Reader:
             if not isinstance(value, ir.Value):
                 value = op.number(value, ir.DataType.FLOAT if isinstance(value, float) else ir.DataType.INT64)
             if value.producer() is None or value in outputs:
-                self.translation._frame = type(self.translation._frame)(())
+                self.translation.frame = scopes.Frame(())
                 sizes = value.meta.get("sizes", [])
                 value = with_sizes(op("Identity", value), sizes)
             value.name = unique(name, taken)
@@ -291,8 +291,7 @@ class _Reader:
             return
         lines: dict[str, list[str]] = {}
         for found in missing:
-            place = f"{found.module} ({found.line})" if found.line else found.module
-            lines.setdefault(f"{found.op} has no rule", []).append(place)
+            lines.setdefault(f"{found.op} has no rule", []).append(found.site)
         for error in refused:
             lines.setdefault(error.message, []).append(error.where or "the model")
         text = "\n    ".join(f"{what}: {'; '.join(dict.fromkeys(places))}" for what, places in lines.items())

@@ -61,8 +61,7 @@ class Missing:
     """An op without a rule, and one place where it is called."""
 
     op: str
-    module: str
-    line: str
+    site: str
 
 
 class Program:
@@ -75,6 +74,8 @@ class Program:
         made_weights: The weights that are made of others.
         missing: Ops without a rule.
         partial: Whether these become stand-ins, whose code a person writes.
+        frame: The modules around the call that is being read.
+        site: Where that is located: module and source line.
         said: What the author's code says of the results of calls, where that is known.
         training: What is known of the module in training mode.
         computed: What PyTorch computes of constants.
@@ -93,9 +94,9 @@ class Program:
         self.symbols = symbols.Symbols()
         self.computed = Computed()
         self.inner = itertools.count()  # values of bodies, for their names
-        self._frame = Frame(())
+        self.frame = Frame(())
         self._said: Said | None = None
-        self._site = ""
+        self.site = ""
         self._depth = 0
 
     # --- for the rules ---------------------------------------------------------------------------------------------
@@ -104,7 +105,7 @@ class Program:
         self.nodes.append(node)
         if self._said is not None and self._said.name:
             node.metadata_props[traits.TOWARDS if self._said.is_part else traits.VARIABLE] = self._said.name
-        self.frames[node] = self._frame
+        self.frames[node] = self.frame
 
     def constant(self, array: np.ndarray) -> ir.Value:
         tensor = ir.tensor(array)
@@ -169,9 +170,9 @@ class Program:
         stack = node.meta.get("nn_module_stack") or {}
         if any(path.startswith("_empty_nn_module") for path, _ in stack.values()):
             stack = {}
-        self._frame = Frame(modules_around(stack), repeats_around(stack))
+        self.frame = Frame(modules_around(stack), repeats_around(stack))
         line = source_line(node.meta.get("stack_trace"))
-        self._site = f"{self._frame.path or 'the model'}{f' ({line})' if line else ''}"
+        self.site = f"{self.frame.path or 'the model'}{f' ({line})' if line else ''}"
 
     def _attribute(self, graph_module: torch.fx.GraphModule, node: torch.fx.Node) -> Any:
         found = attribute(graph_module, node)
@@ -195,7 +196,7 @@ class Program:
         elif isinstance(target, OpOverload):
             self._call_aten(node, target, env, tracked)
         else:
-            self._report(str(target))
+            self.missing.append(Missing(str(target), self.site))
             env[node] = Binding(None)
 
     def _call_aten(self, node: torch.fx.Node, target: Any, env: Bindings, tracked: bool) -> None:
@@ -254,14 +255,14 @@ class Program:
             args = args[:-1]
         val = node.meta["val"]
         if any(v is None for v in env.tensors(node)):
-            self.lost(f"{self._site}: {target}")
+            self.lost(f"{self.site}: {target}")
             return nothing(val)
         tensors = [v for v in pytree.tree_leaves((args, kwargs)) if isinstance(v, ir.Value)]
         for value in tensors:
-            self.symbols.note_in_module(self._frame.code, value)
+            self.symbols.note_in_module(self.frame.code, value)
         with_complex = is_complex(val) or any(v.meta.get("complex") for v in tensors)
         rule = COMPLEX_RULES.get(plain_name(target)) if with_complex else rule_of(target)
-        op = Op(self, val, tensors, f"{self._site}: {target}", plain_name(target).rpartition(".")[2])
+        op = Op(self, val, tensors, f"{self.site}: {target}", plain_name(target).rpartition(".")[2])
         op.dropped = self.training.dropped.get(node, 0.0)
         given = args
         number = rule is not None and is_number_along_axis(target, args)
@@ -269,9 +270,9 @@ class Program:
             args = [op.unsqueeze(a, [0]) if isinstance(a, ir.Value) and not rank(a) else a for a in args]
         try:
             if self.computed.is_once(given, kwargs):
-                return self._typed(self.computed.once(target, given, kwargs, self._frame.path), val)
+                return self._typed(self.computed.once(target, given, kwargs, self.frame.path), val)
             if rule is None:
-                return self._decomposed(node, target, args, kwargs)
+                return self._decomposed(op, node, args, kwargs)
             with arithmetic_of(op):
                 made = rule(op, *args, **kwargs)
             if number:
@@ -284,16 +285,6 @@ class Program:
             return nothing(val)
         self.computed.run(target, given, kwargs, val, made)
         return self._typed(made, val)
-
-    @property
-    def frame(self) -> Frame:
-        """The modules around the call that is being read."""
-        return self._frame
-
-    @property
-    def site(self) -> str:
-        """Where the call that is being read is located: module and source line."""
-        return self._site
 
     def lost(self, site: str) -> None:
         """Report a use of an output that no rule produced, unless its producer has already been reported."""
@@ -311,24 +302,22 @@ class Program:
             if val.dtype.is_complex:
                 made.meta["complex"] = True
             self.symbols.note_sizes(with_sizes(made, sizes_of(val)), sizes_of(val))
-            self.symbols.note_in_module(self._frame.code, made)
+            self.symbols.note_in_module(self.frame.code, made)
         return made
 
-    def _decomposed(self, node: torch.fx.Node, target: Any, args: Any, kwargs: Any) -> Any:
+    def _decomposed(self, op: Op, node: torch.fx.Node, args: Any, kwargs: Any) -> Any:
         """Read an op without a rule as the ops that PyTorch decomposes it into."""
+        target: Any = node.target
         graph_module = decompose.traced(node) if self._depth < _MAX_DEPTH else None
-        if graph_module is None and self.computed.is_of_weights(target, args, kwargs):
-            return self._typed(self.computed.once(target, args, kwargs, self._frame.path), node.meta["val"])
-        tensors = [v for v in pytree.tree_leaves((args, kwargs)) if isinstance(v, ir.Value)]
-        if graph_module is None and self.partial:
-            return self._add_stand_in(target, tensors, node.meta["val"])
-        if graph_module is None:
-            self._report(str(target))
-            return nothing(node.meta["val"])
-        val = node.meta["val"]
-        made = self.run_inner(graph_module, tensors)
-        op = Op(self, val, tensors, self._site)
-        return self._typed(_each(lambda one, fake: _of_rank(op, one, fake), made, val), val)
+        if graph_module is not None:
+            made = self.run_inner(graph_module, op.tensors)
+            return self._typed(_each(lambda one, fake: _of_rank(op, one, fake), made, op.val), op.val)
+        if self.computed.is_of_weights(target, args, kwargs):
+            return self._typed(self.computed.once(target, args, kwargs, self.frame.path), op.val)
+        if self.partial:
+            return self._add_stand_in(target, op.tensors, op.val)
+        self.missing.append(Missing(str(target), self.site))
+        return nothing(op.val)
 
     def _higher_order(self, node: torch.fx.Node, env: Bindings) -> Any:
         name = str(node.target)
@@ -336,32 +325,28 @@ class Program:
             args = [torch.fx.map_arg(a, env.read) for a in node.args]
             return self._typed(control.read(self, name, args, node.meta["val"]), node.meta["val"])
         if name not in _INLINED:
-            self._report(name)
+            self.missing.append(Missing(name, self.site))
             return nothing(node.meta.get("val"))
         if name == "wrap_with_autocast" and node.args[2]:
             why = "torch.autocast within the model: call the model under it instead, or convert it to the narrow type"
-            self.refused.append(UnsupportedOpError(why, where=self._site))
+            self.refused.append(UnsupportedOpError(why, where=self.site))
             return nothing(node.meta.get("val"))
         position = _INLINED[name]
         inner = env.read(node.args[position])
-        frame, site = self._frame, self._site
+        frame, site = self.frame, self.site
         result = self.run(inner, [env.read(a) for a in node.args[position + 1 :]])
-        self._frame, self._site = frame, site
+        self.frame, self.site = frame, site
         return result
 
     def _add_stand_in(self, target: Any, tensors: Sequence[ir.Value], val: Any, why: str = "") -> Any:
         """Add a stand-in for an op that cannot be read, whose code a person will write."""
         fakes = val if isinstance(val, (list, tuple)) else [val]
         types = [(DTYPES[v.dtype], ir.Shape([self.symbols.dim(s) for s in sizes_of(v)])) for v in fakes]
-        note = f"{target} at {self._site}{f': {why}' if why else ''}"
+        note = f"{target} at {self.site}{f': {why}' if why else ''}"
         node = stand_ins.stand_in(plain_name(target), tensors, types, note)
         self.nodes.append(node)
-        self.frames[node] = self._frame
+        self.frames[node] = self.frame
         return self._typed(list(node.outputs) if isinstance(val, (list, tuple)) else node.outputs[0], val)
-
-    def _report(self, op: str) -> None:
-        module, _, line = self._site.partition(" (")
-        self.missing.append(Missing(op, module, line.removesuffix(")")))
 
 
 def _of_rank(op: Op, made: Any, val: Any) -> Any:

@@ -128,7 +128,7 @@ class Op:
     @property
     def path(self) -> str:
         """Path of the module whose code makes this call."""
-        return self.program._frame.code
+        return self.program.frame.code
 
     # --- nodes -----------------------------------------------------------------------------------------------------
 
