@@ -61,7 +61,7 @@ def summarize(model: Model) -> Summary:
     for node in model.graph:
         weights = [v for v in node.inputs if v is not None and v.is_initializer() and v not in counted]
         counted.update(weights)
-        own = sum(_count(v) for v in weights if traits.kind(v) in ("parameter", "frozen"))
+        own = sum(_count(v) for v in weights if traits.is_parameter(v))
         out = node.outputs[0]
         rows.append(Row(node.name or "", op_key(node), str(out.shape), _dtype(out), own, macs(node)))
     initializers = list(model.graph.initializers.values())
@@ -70,7 +70,7 @@ def summarize(model: Model) -> Summary:
         inputs=[_signature(v) for v in model.inputs],
         outputs=[_signature(v) for v in model.outputs],
         rows=rows,
-        parameters=sum(_count(v) for v in initializers if traits.kind(v) in ("parameter", "frozen")),
+        parameters=sum(_count(v) for v in initializers if traits.is_parameter(v)),
         buffers=sum(_count(v) for v in initializers if traits.kind(v) == "buffer"),
         bytes=sum(v.const_value.nbytes for v in initializers if v.const_value is not None),
     )

@@ -126,6 +126,11 @@ def is_trained(value: ir.Value) -> bool:
     return kind(value) == "parameter"
 
 
+def is_parameter(value: ir.Value) -> bool:
+    """Whether a value is a weight that trains, or a frozen one."""
+    return value.is_initializer() and kind(value) in ("parameter", "frozen")
+
+
 def called(value: ir.Value) -> dict[str, str]:
     """Path of a module -> what the code that a value was read from calls it there."""
     return _loaded(value, CALLED, {})

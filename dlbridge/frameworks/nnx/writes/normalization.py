@@ -24,7 +24,7 @@ def _affine(op: Op) -> tuple[dict[str, Weight], dict[str, Any]] | None:
     for index, slot, number in ((1, "scale", 1.0), (2, "bias", 0.0)):
         weight = op.weight(index)
         value = op.value(index)
-        if weight is not None and value is not None and traits.kind(value) in ("parameter", "frozen"):
+        if weight is not None and value is not None and traits.is_parameter(value):
             weights[slot] = weight
         elif does_nothing(op, index, number):
             keywords[f"use_{slot}"] = False

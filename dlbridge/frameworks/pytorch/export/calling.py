@@ -11,6 +11,7 @@ import inspect
 from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
+from unittest import mock
 
 import torch
 
@@ -77,27 +78,17 @@ class Calling:
         forward, own = module.forward, inspect.signature(module.forward)
         if self.keeps_inputs(own):
             # Under another ``forward``, torch.export loses the paths of shared layers.
-            handle = module.register_forward_hook(lambda module, arguments, result: self.result(result))
-            try:
+            with module.register_forward_hook(lambda module, arguments, result: self.result(result)):
                 yield
-            finally:
-                handle.remove()
             return
-        is_attribute = "forward" in vars(module)
 
         def called(*args: Any, **kwargs: Any) -> Any:
             given, named = self.arguments(own, args, kwargs)
             return self.result(forward(*given, **named))
 
         called.__signature__ = self.signature(own)  # type: ignore[attr-defined]
-        module.forward = called  # type: ignore[method-assign]
-        try:
+        with mock.patch.object(module, "forward", called):
             yield
-        finally:
-            if is_attribute:
-                module.forward = forward  # type: ignore[method-assign]
-            else:
-                del module.forward
 
     def must_read(self, name: str) -> bool:
         """Whether an input is one that a module which takes it has to read: a part of a cache."""

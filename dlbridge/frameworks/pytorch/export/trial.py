@@ -297,9 +297,8 @@ def settle(trial: Trial, found: Sequence[Guard]) -> tuple[list[Guard], Guard | N
 
 def _fixes(guard: Guard) -> bool:
     """Whether a guard fixes a size, or an expression of sizes, to one number."""
-    relation = guard.relation
-    fixed = isinstance(relation, sympy.Eq) and any(side.is_number for side in relation.args)
-    return fixed and not any("Mod" in type(part).__name__ for part in sympy.preorder_traversal(relation))
+    parts = sympy.preorder_traversal(guard.relation)
+    return guards.says_number(guard.relation) and not any("Mod" in type(part).__name__ for part in parts)
 
 
 def at_one(trial: Trial, kept: Sequence[Guard]) -> list[str]:

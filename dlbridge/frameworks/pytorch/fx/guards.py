@@ -177,7 +177,7 @@ def found(
     made: dict[sympy.Basic, Guard] = {}
     for index, guard in enumerate(list(env.guards)[since:], since):
         is_of_memory = of_memory(guard)
-        if is_of_memory and not _says_number(guard.expr):
+        if is_of_memory and not says_number(guard.expr):
             continue
         place = line(index) or _place(guard.sloc)
         relation = _cancelled(names.in_names(guard.expr))
@@ -206,7 +206,7 @@ def of_memory(guard: Any) -> bool:
     return function.startswith(_OF_MEMORY)
 
 
-def _says_number(relation: sympy.Basic) -> bool:
+def says_number(relation: sympy.Basic) -> bool:
     """Whether a relation says which number a size is; torch puts that in its place from there on."""
     return isinstance(relation, sympy.Eq) and any(side.is_number for side in relation.args)
 

@@ -85,7 +85,7 @@ def why_no_layer(op: Op) -> str | None:
 def _has_weights(op: Op) -> bool:
     """Whether W, R and B are parameters of the model."""
     given = [value for value in op.node.inputs[1:4] if value is not None]
-    return all(value.is_initializer() and traits.kind(value) in ("parameter", "frozen") for value in given)
+    return all(map(traits.is_parameter, given))
 
 
 def _ends(op: Op) -> list[ir.Value] | None:

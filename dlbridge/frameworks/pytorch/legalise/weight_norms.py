@@ -8,7 +8,6 @@ PyTorch's older function, which calls the two ``weight_v`` and ``weight_g``.
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -79,7 +78,7 @@ def _computed(site: Site) -> _Weight | None:
         if quotient is None or norm is None or norm.operand(0) is not direction:
             continue
         lengths, axis = quotient.operand(0), _axis(norm)
-        if axis is None or not _are_parameters([direction, lengths]):
+        if axis is None or not (traits.is_parameter(direction) and traits.is_parameter(lengths)):
             continue
         for is_hooked, (of_direction, of_lengths) in PARTS.items():
             path = (direction.name or "").removesuffix(of_direction)
@@ -100,10 +99,6 @@ def _axis(norm: Match) -> int | None:
     if len(left) > 1 or (left and norm.integer("keepdims") != 1):
         return None
     return left[0] if left else -1
-
-
-def _are_parameters(values: Collection[ir.Value]) -> bool:
-    return all(v.is_initializer() and traits.kind(v) in ("parameter", "frozen") for v in values)
 
 
 def _layer_path(site: Site, weight: _Weight) -> str | None:
