@@ -232,3 +232,42 @@ CASES |= {
     "logsumexp of doubles": (lambda x: ops.logsumexp(ops.cast(x, "float64"), axis=1), X),
     "nanvar along no axis": (lambda x: ops.nanvar(x, axis=()), X),
 }
+#: Settings that no other case has.
+CASES |= {
+    "fmax of integers": (ops.fmax, N, N),
+    "round of integers": (lambda x: ops.round(x, 1), N),
+    "clip by rows": (lambda x: ops.clip(x, np.array([-1, -0.5, 0, 0.1], F), np.array([0, 0.5, 1, 0.2], F)), X),
+    "cast to truth": (lambda x: ops.cast(ops.relu(x), "bool"), X),
+    "nan_to_num of integers": (ops.nan_to_num, N),
+    "take_along_axis of all": (lambda x, i: ops.take_along_axis(x, ops.reshape(i, (-1,)), axis=None), X, N),
+    "take_along_axis of one for all": (lambda x, i: ops.take_along_axis(x, i[:, :1] % 3, axis=1), X, N),
+    "slice from a computed place": (
+        lambda x, i: ops.slice(x, ops.stack([0 * i[0, 0, 0], i[0, 0, 0] % 2, i[0, 0, 1] % 3]), (2, 2, 2)),
+        X,
+        N,
+    ),
+    "diagflat of a matrix": (lambda x: ops.diagflat(x[0, :2, :2]), X),
+    "dot of a number": (lambda x, y: ops.dot(ops.sum(x), y), X, X),
+    "dot of more axes": (lambda x, y: ops.dot(x, ops.transpose(y, (0, 2, 1))), X, X),
+    "inner of a number": (lambda x, y: ops.inner(ops.sum(x), y), X, X),
+    "kron of numbers": (lambda x, y: ops.kron(ops.sum(x), ops.max(y)), X, X),
+    "tensordot along axes": (lambda x, y: ops.tensordot(x, y, axes=[[1, 2], [1, 2]]), X, X),
+    "dot_product_attention with a bias": (
+        lambda q, b: ops.nn.dot_product_attention(q, q, q, bias=b, mask=b > 0),
+        ((3, 2, 4), F),
+        ((2, 3, 3), F),
+    ),
+    "average of equal weights": (lambda x: ops.average(x, axis=1), X),
+    "argmax of truth values": (lambda x: ops.argmax(x > 0, axis=1), X),
+    "array_split in uneven parts": (lambda x: ops.array_split(x, 3, axis=2), X),
+    "split in one part": (lambda x: ops.split(x, 1, axis=2), X),
+    "unstack of one": (lambda x: ops.unstack(x[:, :1], axis=1), X),
+    "tile of more axes": (lambda x: ops.tile(x[0], (2, 1, 3)), X),
+    "repeat by counts": (lambda x: ops.repeat(x, [1, 2, 3], axis=1), X),
+    "rot90 of squares by half a turn": (lambda x: ops.rot90(x[:, :, :3], 2, axes=(1, 2)), X),
+    "rot90 by three quarters": (lambda x: ops.rot90(x, 3, axes=(1, 2)), X),
+    "rot90 all around": (lambda x: ops.rot90(x, 4, axes=(1, 2)), X),
+    "roll by nothing": (lambda x: ops.roll(x, 0, axis=1), X),
+}
+for _how in ("lower", "higher", "nearest", "midpoint"):
+    CASES[f"nanquantile {_how}"] = (lambda x, how=_how: ops.nanquantile(x, [0.2, 0.7], axis=1, method=how), X)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dlbridge.errors import TrainingError
-from dlbridge.frameworks.keras.training.code import optimizer_arguments, optimizer_call
+from dlbridge.frameworks.keras.training.code import LOSSES, loss_code, metric_code, optimizer_arguments, optimizer_call
 from dlbridge.frameworks.keras.training.images import NUMPY
 from dlbridge.frameworks.keras.training.losses import reads_behind
 from dlbridge.frameworks.keras.training.optimizers import OWN, own_class
@@ -14,15 +14,6 @@ from dlbridge.source.training.images import augmented, normal, resized
 from dlbridge.source.training.script import TAKEN, check_loss, file, has_rows, parts, reading, variables
 from dlbridge.source.tree.code import literal_text as text
 
-_LOSSES = {
-    "SoftmaxCrossEntropyLoss": "keras.losses.SparseCategoricalCrossentropy(from_logits=True)",
-    "SparseCategoricalCrossentropy": "keras.losses.SparseCategoricalCrossentropy(from_logits=True)",
-    "CategoricalCrossentropy": "keras.losses.CategoricalCrossentropy(from_logits=True)",
-    "BinaryCrossentropy": "keras.losses.BinaryCrossentropy(from_logits=True)",
-    "MeanSquaredError": '"mean_squared_error"',
-    "MeanAbsoluteError": '"mean_absolute_error"',
-    "Huber": "keras.losses.Huber({delta})",
-}
 _TAKEN = (
     *("model", "np", "keras", "layers", "ops", "data", "batches", "Path", "HERE", "main", "build_model", "math"),
     *TAKEN,
@@ -37,7 +28,7 @@ def script(source: Source, task: Any, described: Any) -> str:
     """The whole file."""
     spec, loss = task.spec, task.losses[0]
     rank = len(source.model.outputs[0].shape or ())
-    check_loss(loss, _LOSSES, rank)
+    check_loss(loss, LOSSES, rank)
     if loss.class_axis == 1 and rank > 2:
         raise TrainingError(f"Keras has no loss with the classes on axis 1, as {loss.op} has them")
     if reads_behind(loss, source.model.outputs[0]):
@@ -166,11 +157,11 @@ def _main(
     kept = described.kept
     until, after = (f"[{part}]" if part else "" for part in parts(described))
     given = names[0] + "{0}" if len(names) == 1 else "[" + ", ".join(f"{name}{{0}}" for name in names) + "]"
-    metrics = [_metric(metric.kind, loss) for metric in spec.metrics]
+    metrics = [metric_code(metric.kind, loss, source.model.outputs[0]) for metric in spec.metrics]
     op = "CategoricalCrossentropy" if of_rows and loss.op == "SoftmaxCrossEntropyLoss" else loss.op
     compiled = [
         f"optimizer={_optimizer(spec)}",
-        f"loss={_LOSSES[op].format(delta=text(getattr(loss, 'delta', 1.0)))}",
+        f"loss={loss_code(op, loss)}",
         *([f"metrics=[{', '.join(metrics)}]"] if metrics else []),
     ]
     fit = [f"epochs={spec.epochs}", "shuffle=False", "verbose=2"]
@@ -221,9 +212,3 @@ def _optimizer(spec: Any) -> str:
         return code
     numbers = f"initial_scale={text(spec.precision.scale)}, dynamic_growth_steps={spec.precision.interval}"
     return f"keras.optimizers.LossScaleOptimizer({code}, {numbers})"
-
-
-def _metric(kind: str, loss: Any) -> str:
-    if kind != "accuracy":
-        return text(kind)
-    return "keras.metrics.BinaryAccuracy(threshold=0.0)" if loss.kind == "shares" else '"accuracy"'

@@ -118,7 +118,7 @@ class KerasWriter(KerasWeights):
         self.functions = Functions(rules, arithmetic, _tensor_of_ints, self.names, stand_in, partial)
         self.emits, self.returned = emit_all(self.graph, rules, arithmetic, _tensor_of_ints, self.functions)
         #: The values that follow from an input; where layers are joined, others are constants, outside of the graph.
-        self.symbolic = call_functions(self.emits, self.model.inputs, self._is_printed)
+        self.following, symbolic = call_functions(self.emits, self.model.inputs, self._is_printed)
         self.layers: dict[tuple, str] = {}  # what a layer is -> the name of the one that is made for it
         #: What is the same for two calls of one layer, by the node that calls it.
         self.identities = {n: e.layer.identity(self.graph) for n, e in self.emits.items() if e.layer is not None}
@@ -128,7 +128,7 @@ class KerasWriter(KerasWeights):
         self.weights_by_block = weights_by_block(self.root, self.weight_paths)
         joined = {node for block in self.root.blocks() if block not in self.dynamic for node in nodes_of(block)}
         emits = {node: emit for node, emit in self.emits.items() if node in joined}
-        self.sparse = taken_for_sparse(emits, self.symbolic, self._is_printed) if self.dynamic else set[ir.Value]()
+        self.sparse = taken_for_sparse(emits, symbolic) if self.dynamic else set[ir.Value]()
         pass_weights(self.root, self.emits, self.weight_paths, self._is_printed)
         self.weights: dict[str, Weight] = {}
         self.taken = Names(*(v.name or "" for v in model.inputs))
@@ -141,7 +141,7 @@ class KerasWriter(KerasWeights):
         lists: dict[str, dict[str, int]] = {}
         while True:
             self.root = block_tree(self.graph, self.emits, returned_values(self.returned), lists)
-            classes = Classes(self.graph, self.root, self.emits, self.returned, self.symbolic, self.functions.written)
+            classes = Classes(self.graph, self.root, self.emits, self.returned, self.following, self.functions.written)
             more = lists_of_layers(self.graph, self.root, classes.dynamic, self._makes_layer)
             if lists or not more:
                 break

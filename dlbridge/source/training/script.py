@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from dlbridge.errors import TrainingError
@@ -181,7 +182,7 @@ def has_rows(script: Any, rank: int) -> bool:
     return len(script.target.row) + 1 == rank
 
 
-def check_loss(loss: Any, known: dict[str, str], rank: int) -> None:
+def check_loss(loss: Any, known: Collection[str], rank: int) -> None:
     """Refuse a loss that a framework has no class of its own for.
 
     Raises:

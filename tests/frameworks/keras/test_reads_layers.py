@@ -36,6 +36,7 @@ PLAIN = {
     "transposed 1d": (lambda: L.Conv1DTranspose(4, 4, strides=2, padding="same"), (6, 3)),
     "transposed 2d valid": (lambda: L.Conv2DTranspose(4, 3, strides=2), (5, 4, 3)),
     "transposed 2d same": (lambda: L.Conv2DTranspose(4, 3, strides=2, padding="same", activation="relu"), (5, 4, 3)),
+    "transposed 2d dilated": (lambda: L.Conv2DTranspose(4, 3, dilation_rate=2), (5, 4, 3)),
     "transposed 2d small kernel": (lambda: L.Conv2DTranspose(4, 2, strides=3, padding="same"), (5, 4, 3)),
     "transposed 2d small valid": (lambda: L.Conv2DTranspose(4, 2, strides=3), (5, 4, 3)),
     "transposed 2d output padding": (lambda: L.Conv2DTranspose(4, 3, strides=2, output_padding=1), (5, 4, 3)),
@@ -121,6 +122,9 @@ PLAIN = {
     "resizing padded to the ratio": (lambda: L.Resizing(4, 7, pad_to_aspect_ratio=True, fill_value=0.5), (9, 6, 2)),
     "resizing down": (lambda: L.Resizing(3, 4), (9, 7, 2)),
     "center crop": (lambda: L.CenterCrop(3, 4), (8, 7, 2)),
+    "resizing, smooth and cropped": (lambda: L.Resizing(4, 3, antialias=True, crop_to_aspect_ratio=True), (9, 7, 2)),
+    "adaptive pooling to one": (lambda: L.AdaptiveAveragePooling2D(1), (6, 4, 3)),
+    "stochastic depth": (lambda: keras.src.applications.convnext.StochasticDepth(0.2), (4, 5, 3)),
     "center crop beyond": (lambda: L.CenterCrop(9, 4), (8, 7, 2)),
     "random flip": (lambda: L.RandomFlip(), (8, 7, 3)),
     "random rotation": (lambda: L.RandomRotation(0.2), (8, 7, 3)),
@@ -148,6 +152,7 @@ ACTIVATIONS = (
     *("sparse_sigmoid", "sparsemax", "squareplus", "tanh", "tanh_shrink"),
 )
 INTEGERS = {
+    "discretization": (lambda: L.Discretization([1.5, 3.0]), (4,)),
     "embedding": (lambda: L.Embedding(5, 3), (4,)),
     "one hot": (lambda: L.CategoryEncoding(5, output_mode="one_hot"), ()),
     "multi hot": (lambda: L.CategoryEncoding(5), (4,)),
@@ -220,6 +225,12 @@ def test_layer_of_integers(name):
 def test_merging_layer(name):
     make, *shapes = MERGES[name]
     assert errors(model_of(make(), *shapes))["onnx"] <= 2e-6
+
+
+@pytest.mark.parametrize("options", [{}, {"tie_weights": False}, {"logit_soft_cap": 2.0}])
+def test_an_embedding_that_is_turned_around(options):
+    x, embedding = keras.Input((4,), dtype="int32", name="x"), L.ReversibleEmbedding(5, 3, **options)
+    assert errors(randomise(keras.Model(x, embedding(embedding(x), reverse=True))))["onnx"] <= 1e-6
 
 
 @pytest.mark.parametrize("kind", [L.Concatenate, L.Add, L.Multiply, L.Maximum, L.Average, lambda: L.Dot(axes=1)])

@@ -280,6 +280,12 @@ def test_the_greatest_number_of_a_type_that_numpy_has_not():
     np.testing.assert_array_equal(got, keras.ops.convert_to_numpy(model(data["x"])))
 
 
+def test_what_keras_itself_computes_wrong_is_refused():
+    x = keras.Input((3, 4), name="x")
+    with pytest.raises(UnsupportedOpError, match="half a turn"):
+        frameworks.get("keras").read(keras.Model(x, ops.rot90(x, 2, axes=(1, 2))))
+
+
 @pytest.mark.parametrize("name", ["inv", "cholesky", "eigh"])
 def test_what_is_refused_is_named(name):
     inputs = [keras.Input((4, 4), name="x")]

@@ -29,7 +29,7 @@ _FUNCTIONS = {
 
 def call_functions(
     emits: Mapping[ir.Node, Emit], inputs: Collection[ir.Value], is_printed: Callable[[ir.Value], bool]
-) -> set[ir.Value]:
+) -> tuple[set[ir.Value], set[ir.Value]]:
     """Let the code of nodes call functions where an operator would not do, in place.
 
     Args:
@@ -38,7 +38,7 @@ def call_functions(
         is_printed: Whether a weight that no layer holds is printed as an array; others are ``Weight`` layers.
 
     Returns:
-        The values that follow from an input.
+        The values that follow from an input; those that follow from an input or a ``Weight`` layer.
     """
     following, symbolic = set(inputs), set(inputs)
     for node, emit in emits.items():
@@ -47,7 +47,7 @@ def call_functions(
         for values in (following, symbolic):
             if _reads(emit.code, values):
                 values.update(node.outputs)
-    return following
+    return following, symbolic
 
 
 def _with_functions(code: Code, symbolic: set[ir.Value]) -> Code:

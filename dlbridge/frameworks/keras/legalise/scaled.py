@@ -8,7 +8,7 @@ tensor where it is called on such a product, and most layers take none.
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 
 import onnx_ir as ir
 
@@ -19,24 +19,17 @@ from dlbridge.source.tree.code import Code
 from dlbridge.source.tree.expr import BinOp, Call, dotted
 
 
-def taken_for_sparse(
-    emits: Mapping[ir.Node, Emit], inputs: Collection[ir.Value], is_printed: Callable[[ir.Value], bool]
-) -> set[ir.Value]:
+def taken_for_sparse(emits: Mapping[ir.Node, Emit], symbolic: Collection[ir.Value]) -> set[ir.Value]:
     """The values that Keras takes for sparse tensors.
 
     Args:
         emits: The code of the nodes that are joined, in the order in which they run.
-        inputs: What layers that are called before return, the model's inputs among them.
-        is_printed: Whether a weight is printed as numbers; a layer holds it otherwise.
+        symbolic: The values that are symbolic tensors there.
     """
-    found, symbolic = set[ir.Value](), set(inputs)
+    found = set[ir.Value]()
     for node, emit in emits.items():
-        read = list(emit.code.values())
-        symbolic.update(value for value in read if value.is_initializer() and not is_printed(value))
-        if not symbolic.isdisjoint(read):
-            symbolic.update(node.outputs)
         if emit.layer is None and emit.module is None:  # what a layer returns is dense
-            is_sparse = not found.isdisjoint(read) or _multiplies(emit.code, symbolic)
+            is_sparse = not found.isdisjoint(emit.code.values()) or _multiplies(emit.code, symbolic)
             found.update(node.outputs if is_sparse else ())
     return found
 

@@ -251,6 +251,8 @@ def rot90(site: CallSite, array: Any) -> ir.Value:
     if k == 0:
         return x
     if k == 2:
+        if site.shape(x)[a] != site.shape(x)[b] and keras.backend.backend() == "tensorflow":
+            site.refuse("half a turn of other than squares, which Keras on TensorFlow puts together in the wrong order")
         return _flipped(site, x, a, b)
     swapped = list(range(site.rank(x)))
     swapped[a], swapped[b] = b, a

@@ -12,25 +12,23 @@ import onnx_ir as ir
 from dlbridge.frameworks.keras.training.losses import reads_behind
 from dlbridge.frameworks.keras.training.optimizers import OWN, own_class
 from dlbridge.ops import traits
+from dlbridge.source.names import snake_case
 from dlbridge.source.training.code import TrainingPrinter
 from dlbridge.source.training.text import Loop, changed_arguments, shown_metrics
 from dlbridge.source.tree.code import literal_text as text
 
-_LOSSES = {
-    "SparseCategoricalCrossentropy": '"sparse_categorical_crossentropy"',
-    "CategoricalCrossentropy": '"categorical_crossentropy"',
-    "BinaryCrossentropy": '"binary_crossentropy"',
-    "MeanSquaredError": '"mean_squared_error"',
-    "MeanAbsoluteError": '"mean_absolute_error"',
-}
+#: The losses that Keras has a class of its own for.
+LOSSES = (
+    *("SoftmaxCrossEntropyLoss", "SparseCategoricalCrossentropy", "CategoricalCrossentropy", "BinaryCrossentropy"),
+    *("MeanSquaredError", "MeanAbsoluteError", "Huber"),
+)
 
 
 def printer(*, eagerly: bool = False) -> TrainingPrinter:
     """What prints ``compile`` and ``fit``; ``eagerly`` for models that run without a graph of TensorFlow."""
-    losses = ("SoftmaxCrossEntropyLoss", "Huber", *_LOSSES)
     lines = functools.partial(_lines, eagerly=eagerly)
     taken = ("model", "keras", "layers", "ops", "math")
-    return TrainingPrinter(losses, _optimizers, taken, lines, has_loop=False, lacks=_lacks)
+    return TrainingPrinter(LOSSES, _optimizers, taken, lines, has_loop=False, lacks=_lacks)
 
 
 def _lacks(spec: Any, output: ir.Value) -> str | None:
@@ -49,7 +47,7 @@ def _lines(loop: Loop, *, eagerly: bool) -> list[str]:
     spec, outputs = loop.spec, loop.outputs
     names, read, formula = loop.names, loop.output, loop.loss
     given = names[0] if len(names) == 1 else f"[{', '.join(names)}]"
-    loss, metrics = _loss(formula, read), [_metric(name, formula, read) for name in shown_metrics(spec)]
+    loss, metrics = _loss(formula, read), [metric_code(name, formula, read) for name in shown_metrics(spec)]
     shown = f"[{', '.join(metrics)}]"
     target = loop.target
     if loop.key is not None:
@@ -78,16 +76,21 @@ def _channels_first(spec: Any, output: ir.Value) -> bool:
 def _loss(spec: Any, output: ir.Value) -> str:
     if _channels_first(spec, output):
         return "channels_first_cross_entropy"
-    if spec.op == "SoftmaxCrossEntropyLoss":
-        return "keras.losses.SparseCategoricalCrossentropy(from_logits=True)"
-    if getattr(spec, "from_logits", False):
-        return f"keras.losses.{spec.op}(from_logits=True)"
-    if spec.op == "Huber":
-        return f"keras.losses.Huber({text(spec.delta)})"
-    return _LOSSES[spec.op]
+    return loss_code(spec.op, spec)
 
 
-def _metric(name: str, spec: Any, output: ir.Value) -> str:
+def loss_code(op: str, loss: Any) -> str:
+    """What names a loss, ``op``, of Keras' own classes; its settings are those of ``loss``."""
+    if loss.reads_logits:
+        kind = "SparseCategoricalCrossentropy" if op == "SoftmaxCrossEntropyLoss" else op
+        return f"keras.losses.{kind}(from_logits=True)"
+    if op == "Huber":
+        return f"keras.losses.Huber({text(loss.delta)})"
+    return f'"{snake_case(op)}"'
+
+
+def metric_code(name: str, spec: Any, output: ir.Value) -> str:
+    """What names a metric beside a loss."""
     if name == "accuracy" and _channels_first(spec, output):
         return "channels_first_accuracy"
     if name == "accuracy" and spec.op == "BinaryCrossentropy":
