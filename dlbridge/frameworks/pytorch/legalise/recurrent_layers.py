@@ -10,6 +10,8 @@ attributes, ``num_layers``, ``dropout`` and ``batch_first`` are PyTorch's; ``giv
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch.rules import FORM
@@ -108,33 +110,38 @@ def _turn(rewriter: Rewriter) -> None:
     Layers that hand a sequence to each other are turned together. A layer that is called several times has one layout,
     so all of its calls are turned, or none.
     """
-    sites = {node: Site(node, rewriter) for node in rewriter.graph if node.domain == FORM and layer_key(node) in STATES}
-    for group in _groups(sites):
-        before = {maker for site in group if (maker := _maker(site.operand(0))) not in sites}
-        behind = {node for site in group for node in _takers(site.output) if node not in sites}
-        if all(map(_has_one_way, group)) and all(map(_swaps, before | behind)) and not before & behind:
-            _take_in_turns(group)
+    nodes = [node for node in rewriter.graph if node.domain == FORM and layer_key(node) in STATES]
+    sequences = {node.outputs[0]: node for node in nodes}
+    for group in _groups(nodes, sequences):
+        starts = list(dict.fromkeys(start for node in group if (start := _start(node.inputs[0])) not in sequences))
+        before = {start.producer() for start in starts}
+        behind = {taker for node in group for taker in _takers(node.outputs[0])} - set(nodes)
+        dropped = [taker for start in starts for taker in _dropped(start)]
+        is_whole = all(_has_one_way(Match(node)) for node in group) and set(dropped) <= set(group)
+        if is_whole and all(map(_swaps, before | behind)) and not before & behind:
+            _take_in_turns(rewriter, group, starts)
 
 
-def _groups(sites: dict[ir.Node, Site]) -> list[list[Site]]:
+def _groups(nodes: list[ir.Node], sequences: Mapping[ir.Value, ir.Node]) -> list[list[ir.Node]]:
     """The layers that are turned together, in the order of the graph."""
-    of: dict[ir.Node, list[Site]] = {}
+    of: dict[ir.Node, list[ir.Node]] = {}
     first: dict[ir.Value | None, ir.Node] = {}
-    for node, site in sites.items():
-        of[node] = [site]
-        maker = _maker(site.operand(0))
-        others = [first.setdefault(node.inputs[WEIGHTS], node), *([maker] if maker in sites else [])]
+    for node in nodes:
+        of[node] = [node]
+        before = sequences.get(_start(node.inputs[0]))
+        others = [first.setdefault(node.inputs[WEIGHTS], node), *([] if before is None else [before])]
         for other in others:
             if of[other] is not of[node]:
                 of[other] += of[node]
-                of.update(dict.fromkeys((each.node for each in of[node]), of[other]))
+                of.update(dict.fromkeys(of[node], of[other]))
     return list({id(group): group for group in of.values()}.values())
 
 
-def _maker(value: ir.Value) -> ir.Node | None:
-    """The node that makes a sequence; dropout behind it does the same in either order."""
+def _start(value: ir.Value | None) -> ir.Value:
+    """A sequence before dropout, which does the same in either order."""
+    assert value is not None
     node = value.producer()
-    return _maker(node.inputs[0]) if node is not None and _drops(node) and node.inputs[0] is not None else node
+    return _start(node.inputs[0]) if node is not None and _drops(node) else value
 
 
 def _takers(value: ir.Value) -> list[ir.Node | None]:
@@ -145,28 +152,38 @@ def _takers(value: ir.Value) -> list[ir.Node | None]:
     return [*found, *([None] if value.is_graph_output() else [])]
 
 
+def _dropped(value: ir.Value) -> list[ir.Node | None]:
+    """The nodes that take what dropout makes of a sequence."""
+    return [taker for node, _ in value.uses() if _drops(node) for taker in _takers(node.outputs[0])]
+
+
 def _drops(node: ir.Node) -> bool:
     return match(node, "Dropout") is not None
 
 
-def _has_one_way(site: Site) -> bool:
+def _has_one_way(layer: Match) -> bool:
     """Whether a layer gives its own results, with the time first so far."""
-    return site.get("gives") == "layer" and not site.get("batch_first") and site.get("direction") != "reverse"
+    return layer.get("gives") == "layer" and not layer.get("batch_first") and layer.get("direction") != "reverse"
 
 
 def _swaps(node: ir.Node | None) -> bool:
     return match(node, "Transpose", perm=_SWAPPED) is not None
 
 
-def _take_in_turns(group: list[Site]) -> None:
-    for site in group:
-        site.set(batch_first=1)
-        turn = producer(site.operand(0), "Transpose")
-        if turn is not None:
-            site.set_input(0, turn.operand(0))
-            site.rewriter.erase_unused([turn.node])
-    for site in group:
-        _give_batch_first(site.rewriter, site.output)
+def _take_in_turns(rewriter: Rewriter, group: list[ir.Node], starts: list[ir.Value]) -> None:
+    """Let layers have the batch first, and what dropout makes of the sequences at which they start."""
+    for node in group:
+        Site(node, rewriter).set(batch_first=1)
+    for start in starts:
+        turn = producer(start, "Transpose")
+        assert turn is not None
+        for node in [node for node, slot in start.uses() if slot == 0 and (node in group or _drops(node))]:
+            Site(node, rewriter).set_input(0, turn.operand(0))
+            if _drops(node):
+                _give_batch_first(rewriter, node.outputs[0])
+        rewriter.erase_unused([turn.node])
+    for node in group:
+        _give_batch_first(rewriter, node.outputs[0])
 
 
 def _give_batch_first(rewriter: Rewriter, value: ir.Value) -> None:
