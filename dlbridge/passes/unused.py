@@ -1,11 +1,13 @@
-"""Removes dead code: nodes and constants whose values nothing reads."""
+"""What outputs need, and the removal of the rest: nodes and constants whose values nothing reads."""
 
 from __future__ import annotations
+
+from collections.abc import Container, Iterable
 
 import onnx_ir as ir
 
 from dlbridge.ops import traits
-from dlbridge.passes.matching import is_read
+from dlbridge.passes.matching import is_read, subgraphs
 
 
 def drop_weights(graph: ir.Graph, *kinds: traits.Kind) -> None:
@@ -36,3 +38,24 @@ def remove_unused(graph: ir.Graph) -> bool:
             del graph.initializers[name]
             changed = True
     return changed
+
+
+def needed(outputs: Iterable[ir.Value], starts: Container[ir.Value] = ()) -> tuple[set[ir.Node], set[ir.Value]]:
+    """The nodes that outputs need, and the values that these read; nothing behind a value at which it ``starts``."""
+    nodes: set[ir.Node] = set()
+    reached: set[ir.Value] = set()
+    pending = list(outputs)
+    while pending:
+        value = pending.pop()
+        if value in reached:
+            continue
+        reached.add(value)
+        node = value.producer()
+        if value in starts or node is None or node in nodes:
+            continue
+        nodes.add(node)
+        inner = [part for attribute in node.attributes.values() for part in subgraphs(attribute)]
+        bodies = [v for body in inner for each in body.all_nodes() for v in each.inputs]
+        results = [v for body in inner for v in body.outputs]
+        pending += [v for v in (*node.inputs, *bodies, *results) if v is not None]
+    return nodes, reached

@@ -14,6 +14,7 @@ from dlbridge.model import Model
 from dlbridge.ops import regularization, traits
 from dlbridge.ops.keys import op_key
 from dlbridge.passes.mixed import mix_precision
+from dlbridge.passes.unused import needed
 from dlbridge.training.formulas.loss_part import LossPart
 from dlbridge.training.formulas.metrics import Metric
 from dlbridge.training.spec import TrainingSpec
@@ -77,6 +78,7 @@ def prepared(model: Model, spec: TrainingSpec) -> tuple[Model, Task]:
         node = value.producer()
         if node is not None and value not in read and not any(output.uses() for output in node.outputs):
             graph.remove(node, safe=True)
+    _freeze_unread(graph)
     _add_penalties(graph, spec)
     _mix(copy, spec)
     metrics = tuple((metric, _loss_of(metric, spec, before)) for metric in spec.metrics)
@@ -105,6 +107,14 @@ def _loss_of(metric: Metric, spec: TrainingSpec, outputs: Collection[str | None]
             f"a metric is of '{metric.of}', which no loss reads", hint="a metric has the target of a loss"
         )
     return place
+
+
+def _freeze_unread(graph: ir.Graph) -> None:
+    """Freeze the weights on which no loss depends: by their decay and penalties some frameworks would train them."""
+    _, values = needed(graph.outputs)
+    for value in graph.initializers.values():
+        if traits.is_trained(value) and value not in values:
+            traits.set_kind(value, "frozen")
 
 
 def _add_penalties(graph: ir.Graph, spec: TrainingSpec) -> None:

@@ -12,7 +12,7 @@ from onnx_ir.passes.common import ShapeInferencePass
 from dlbridge.errors import SignatureError, suggest
 from dlbridge.frameworks.inputs import no_dtype, parse_input
 from dlbridge.frameworks.onnx import ReadOptions, stated_sizes
-from dlbridge.passes.matching import subgraphs
+from dlbridge.passes.unused import needed
 
 #: dtype as users write it -> that of the IR.
 DTYPES = {
@@ -73,7 +73,7 @@ def cut(model: ir.Model, starts: Sequence[str], ends: Sequence[str], *, known: I
                 hint=f"say them: --input '{value.name}:float32[batch,...]'",
             )
     fresh = {old: ir.Value(name=old.name, type=old.type, shape=old.shape) for old in inputs}
-    nodes, reached = _needed(outputs, set(inputs))
+    nodes, reached = needed(outputs, set(inputs))
     unused = [str(value.name) for value in inputs if value not in reached]
     if unused:
         raise SignatureError(
@@ -96,27 +96,6 @@ def _find(values: Mapping[str, ir.Value], name: str, option: str) -> ir.Value:
         return values[name]
     hint = suggest(name, values) or "values are the inputs and the outputs of nodes; a viewer such as Netron shows them"
     raise SignatureError(f"the graph has no value '{name}'", where=option, hint=hint)
-
-
-def _needed(outputs: Iterable[ir.Value], starts: set[ir.Value]) -> tuple[set[ir.Node], set[ir.Value]]:
-    """The nodes that outputs need where some values are given, and the values that they read."""
-    nodes: set[ir.Node] = set()
-    reached: set[ir.Value] = set()
-    pending = list(outputs)
-    while pending:
-        value = pending.pop()
-        if value in reached:
-            continue
-        reached.add(value)
-        node = value.producer()
-        if value in starts or node is None or node in nodes:
-            continue
-        nodes.add(node)
-        inner = [part for attribute in node.attributes.values() for part in subgraphs(attribute)]
-        bodies = [v for body in inner for each in body.all_nodes() for v in each.inputs]
-        results = [v for body in inner for v in body.outputs]
-        pending += [v for v in (*node.inputs, *bodies, *results) if v is not None]
-    return nodes, reached
 
 
 # --- sizes ------------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from dlbridge.ops import traits
 from dlbridge.ops.extension import DOMAIN
 from dlbridge.source.arrays import ArrayDialect, Family, as_many_as_read
 from dlbridge.source.op import Dim, Emit, Op
@@ -46,6 +47,14 @@ def compact_steps(op: Op, arrays: ArrayDialect) -> Code:
 @indexing("SpreadSteps", domain=DOMAIN)
 def spread_steps(op: Op, arrays: ArrayDialect) -> Code:
     return call("spread_steps", op[0], op[1])
+
+
+def padded(op: Op, rows: Code) -> Code:
+    """The rows that an Embedding looks up, where the framework's own knows no padding: it keeps that row as it is."""
+    table, padding = op.value(1), op.attr("padding_idx")
+    if padding < 0 or table is None or not traits.is_trained(table):
+        return rows
+    return call("without_padding", rows, op[0], padding)
 
 
 @indexing("GatherND")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dlbridge.errors import TrainingError
-from dlbridge.ops import traits
+from dlbridge.ops import regularization, traits
 from dlbridge.ops.keys import is_op
 from dlbridge.source.program import Source
 from dlbridge.source.weights import View, Weight, to_initializers
@@ -48,15 +48,27 @@ def settings(source: Source, keys: Iterable[str], optimizer: Any, sums: Iterable
         axes = _matrix_axes(weight.views[0], shown.shape.numpy(), optimizer) if optimizer.of_whole_weights else None
         found[key] = optimizer.of(names, axes)
     for key in sums:
-        if found[key].decay and found[key].is_coupled:
-            raise TrainingError(
-                f"{optimizer.kind} with a coupled weight decay: here one bias stands for two of the model, each of "
-                "which would decay by itself",
-                where=source.weights[key].views[0].initializer,
-                hint="name it in no_decay ('*bias*'), or say decay: decoupled",
-            )
+        _check_sum(source, source.weights[key].views[0].initializer, optimizer, found[key])
         found[key] = replace(found[key], count=2)
     return found
+
+
+def _check_sum(source: Source, name: str, optimizer: Any, weight: Any) -> None:
+    """Refuse what is done to each of two biases by itself, where one stands for their sum.
+
+    Raises:
+        TrainingError: It names the bias.
+    """
+    value = source.model.graph.initializers[name]
+    what, hint = None, "name it in no_decay ('*bias*')"
+    if weight.decay and weight.is_coupled:
+        what, hint = f"{optimizer.kind} with a coupled weight decay", f"{hint}, or say decay: decoupled"
+    elif regularization.penalty(value) is not None or regularization.limit(value) is not None:
+        what, hint = "a penalty or limit of a bias", f"{hint}, or train in another framework"
+    if what is not None:
+        raise TrainingError(
+            f"{what}: here one bias stands for two of the model, each of which has it by itself", where=name, hint=hint
+        )
 
 
 def _check_ties(source: Source, keys: Iterable[str]) -> None:

@@ -6,6 +6,7 @@ import string
 from typing import Any
 
 from dlbridge.frameworks.keras.rules import FORM, keras_dtype, rules
+from dlbridge.source.arrays.indexing import padded
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
 from dlbridge.source.tree.code import Code, Literal, call, code
@@ -32,10 +33,10 @@ def linear(op: Op) -> Emit | Code:
 def embedding(op: Op) -> Emit | Code:
     weight = op.weight(1)
     if weight is None:
-        return call("ops.take", op[1], op[0], axis=0)
+        return padded(op, call("ops.take", op[1], op[0], axis=0))
     count, size = op.shape(1)  # type: ignore[misc]
     new = code("layers.Embedding({input_dim}, {output_dim})", input_dim=count, output_dim=size)
-    return Emit(call(LAYER, op.x), Layer(new, {"embeddings": weight}))
+    return Emit(padded(op, call(LAYER, op.x)), Layer(new, {"embeddings": weight}))
 
 
 @rules("MatMul")

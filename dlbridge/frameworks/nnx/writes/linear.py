@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dlbridge.frameworks.nnx.rules import RNGS, param_dtype, rules
+from dlbridge.source.arrays.indexing import padded
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
 from dlbridge.source.tree.code import Code, Literal, call, code
@@ -24,8 +25,8 @@ def linear(op: Op) -> Emit | Code:
 def embedding(op: Op) -> Emit | Code:
     weight = op.weight(1)
     if weight is None:
-        return call("jnp.take", op[1], op[0], axis=0)
+        return padded(op, call("jnp.take", op[1], op[0], axis=0))
     count, size = op.shape(1) or []
     sizes = Literal(count, "num_embeddings"), Literal(size, "features")
     new = call("nnx.Embed", *sizes, param_dtype=param_dtype(op, 1), rngs=RNGS)
-    return Emit(call(LAYER, op.x), Layer(new, {"embedding": weight}))
+    return Emit(padded(op, call(LAYER, op.x)), Layer(new, {"embedding": weight}))

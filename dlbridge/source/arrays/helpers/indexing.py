@@ -16,6 +16,12 @@ def flat_places(indices, sizes):
     return places
 
 
+def without_padding(rows, indices, padding):
+    """Rows of a table that were looked up; the row of the padding gets no gradient."""
+    is_padding = ops.expand_dims(ops.equal(indices, padding), -1)
+    return ops.where(is_padding, ops.stop_gradient(rows), rows)
+
+
 def gather_elements(x, indices, axis):
     """Elements of x along an axis, of as much of its other axes as there are indices."""
     other = [slice(0, size) for size in ops.shape(indices)]
