@@ -10,7 +10,7 @@ from dlbridge.ops import traits
 from dlbridge.source.arrays.dtypes import DTYPES, MORE_DTYPES
 from dlbridge.source.op import Emit, Layer, Op, Rules
 from dlbridge.source.tree.code import Code, Raw, call, code, node
-from dlbridge.source.tree.expr import Attr, Call, Val
+from dlbridge.source.tree.expr import Attr, Call, Expr, Val
 from dlbridge.source.unsigned import MODULAR, MOVING, ORDERING, Signed
 
 #: The unsigned types that PyTorch stores and moves, but has hardly a kernel for.
@@ -46,7 +46,15 @@ def _in_its_type(layer: Layer, graph: ir.Graph) -> Code:
     floating = [dtype for dtype in held if dtype is not None and dtype.is_floating_point()]
     if len(floating) != 1 or floating[0] == ir.DataType.FLOAT or not isinstance(layer.new, Call):
         return layer.new
-    return layer.new.with_keyword("dtype", node(Raw(TORCH_DTYPES[floating[0]])))
+    return _typed(layer.new, node(Raw(TORCH_DTYPES[floating[0]])))
+
+
+def _typed(new: Call, dtype: Expr) -> Call:
+    """The code that makes a layer, of a type; a function around one (``weight_norm``) leaves its layer the type."""
+    inner = new.arguments[0] if new.arguments else None
+    if isinstance(inner, Call):
+        return Call(new.function, (_typed(inner, dtype), *new.arguments[1:]))
+    return new.with_keyword("dtype", dtype)
 
 
 class _Rules(Rules):

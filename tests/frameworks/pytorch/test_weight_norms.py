@@ -91,3 +91,12 @@ def test_direction_and_lengths_are_trained(form):
     for name, parameter in live.named_parameters():
         name = name.replace("net.0", "first").replace("net.2", "second")
         torch.testing.assert_close(parameter.grad, gradients[name])
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("form", ["hooked", "parametrized"])
+def test_the_layer_within_has_the_type_of_its_weights(form, dtype):
+    module = Layers(FORMS[form]).to(dtype)
+    live = dlbridge.load(module.eval(), inputs={"x": f"{str(dtype).removeprefix('torch.')}[batch,3,12]"}).to_pytorch()
+    x = torch.randn(2, 3, 12, dtype=dtype)
+    torch.testing.assert_close(live(x), module(x))
