@@ -48,6 +48,12 @@ def merge_heads(x):
     return layers.Reshape((-1, x.shape[-2] * x.shape[-1]), dtype=x.dtype)(x)
 
 
+def without_padding(rows, indices, padding):
+    """Rows of a table that were looked up; the row of the padding gets no gradient."""
+    is_padding = ops.expand_dims(ops.equal(indices, padding), -1)
+    return ops.where(is_padding, ops.stop_gradient(rows), rows)
+
+
 def rms_norm(x, scale, axes, epsilon):
     """x over its root mean square."""
     return scale * (x * ops.rsqrt(ops.mean(ops.square(x), axis=axes, keepdims=True) + epsilon))
@@ -75,7 +81,7 @@ class Weight(layers.Layer):
 @keras.saving.register_keras_serializable()
 class Gemma2TextScaledWordEmbedding(layers.Layer):
     def call(self, input_ids, weight):
-        return ops.take(weight, input_ids, axis=0) * 8.0
+        return without_padding(ops.take(weight, input_ids, axis=0), input_ids, 0) * 8.0
 
 
 @keras.saving.register_keras_serializable()

@@ -25,6 +25,12 @@ def merge_heads(x):
     return layers.Reshape((-1, x.shape[-2] * x.shape[-1]), dtype=x.dtype)(x)
 
 
+def without_padding(rows, indices, padding):
+    """Rows of a table that were looked up; the row of the padding gets no gradient."""
+    is_padding = ops.expand_dims(ops.equal(indices, padding), -1)
+    return ops.where(is_padding, ops.stop_gradient(rows), rows)
+
+
 @keras.saving.register_keras_serializable("dlbridge")
 class Weight(layers.Layer):
     """A free weight; called with any tensor of the model, which only says where it stands."""
@@ -190,7 +196,7 @@ class WhisperDecoder(layers.Layer):
         self.layer_norm = layers.LayerNormalization(epsilon=1e-05, name="layer_norm")
 
     def call(self, input_ids, encoder_hidden_states, weight):
-        inputs_embeds = ops.take(weight, input_ids, axis=0)
+        inputs_embeds = without_padding(ops.take(weight, input_ids, axis=0), input_ids, 0)
         position_ids = ops.arange(ops.shape(inputs_embeds)[1], dtype="int64")
         position_ids = ops.expand_dims(position_ids, axis=0)
         position_ids = ops.tile(position_ids, [ops.shape(inputs_embeds)[0], 1])

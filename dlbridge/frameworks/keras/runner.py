@@ -135,11 +135,11 @@ def float_type(source: Source) -> Iterator[None]:
 
 
 def _is_double(source: Source) -> bool:
-    """Whether float64 comes in, and is not computed with as float32."""
+    """Whether float64 comes in or out, and is not computed with as float32."""
     graph = source.model.graph
     weights = [v for v in graph.initializers.values() if traits.kind(v) != "constant"]
     single = any(v.dtype == ir.DataType.FLOAT for v in weights)
-    return not single and any(v.dtype == ir.DataType.DOUBLE for v in graph.inputs)
+    return not single and any(v.dtype == ir.DataType.DOUBLE for v in (*graph.inputs, *graph.outputs))
 
 
 def _variables(model: keras.Model) -> dict[str, Any]:

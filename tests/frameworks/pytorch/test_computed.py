@@ -89,3 +89,12 @@ def test_an_op_without_a_rule_that_reads_an_input_is_refused():
 
     with pytest.raises(UnsupportedOpError, match=r"linalg_matrix_exp\.default has no rule"):
         dlbridge.load(Net(), inputs={"x": "float32[4,4]"})
+
+
+def test_the_bits_of_a_constant_are_viewed_as_another_type():
+    class Net(nn.Module):
+        def forward(self, x):
+            return x + torch.arange(6, dtype=torch.float32).view(torch.int32)
+
+    model, x = dlbridge.load(Net(), inputs={"x": "int32[batch,6]"}), torch.ones(2, 6, dtype=torch.int32)
+    torch.testing.assert_close(model.to_pytorch()(x), Net()(x))

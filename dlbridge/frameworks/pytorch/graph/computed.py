@@ -162,7 +162,7 @@ class _Call:
 
         args, kwargs = pytree.tree_map(tensor, (self.args, self.kwargs))
         # What is kept of a constant are its numbers, not how they lay in memory where a view was taken of them.
-        if compat.schema(self.target).name in ("aten::view", "aten::_unsafe_view"):
+        if self.target in (torch.ops.aten.view.default, torch.ops.aten._unsafe_view.default):
             return torch.reshape(*args, **kwargs)
         return self.target(*args, **kwargs)
 
