@@ -70,7 +70,7 @@ _T5 = {**ENCODERS, "d_kv": 16, "d_ff": 96, "num_layers": 3, "num_heads": 4}
 DECODERS = {
     "llama": Decoder(_make("LlamaForCausalLM", **_GROUPED), TOKENS, "visible_keys(", {"pytorch": 92, "keras": 100}),
     "mistral": Decoder(_make("MistralForCausalLM", **_WINDOW), TOKENS, "window=4)", {"pytorch": 94, "keras": 102}),
-    "gemma2": Decoder(_make("Gemma2ForCausalLM", **_GEMMA), TOKENS, "softcap=50.0", {"pytorch": 126, "keras": 153}),
+    "gemma2": Decoder(_make("Gemma2ForCausalLM", **_GEMMA), TOKENS, "softcap=50.0", {"pytorch": 126, "keras": 156}),
     "t5": Decoder(
         _make("T5ForConditionalGeneration", **_T5),
         {**TOKENS, "decoder_input_ids": "int64[batch,out]"},
@@ -81,6 +81,6 @@ DECODERS = {
         _make("WhisperForConditionalGeneration", **ENCODERS, **WHISPER),
         {"input_features": "float32[batch,16,60]", "decoder_input_ids": "int64[batch,out]"},
         "is_causal=True",
-        {"pytorch": 144, "keras": 184},
+        {"pytorch": 144, "keras": 187},
     ),
 }
