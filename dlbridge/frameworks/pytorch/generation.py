@@ -16,11 +16,13 @@ import torch
 
 from dlbridge.decoding import DECODER, ENCODER, PAST, PRESENT, Settings, Task, check_task, first_size
 from dlbridge.errors import DlbridgeError, require
+from dlbridge.frameworks.inputs import parse_input
 from dlbridge.frameworks.pytorch.arrays import dtype_name
 from dlbridge.frameworks.pytorch.export import results
 from dlbridge.frameworks.pytorch.export.caches import TransformersCache, is_transformers
 from dlbridge.frameworks.pytorch.export.calling import Arguments, Calling
 from dlbridge.frameworks.pytorch.export.training_mode import in_eval_mode
+from dlbridge.frameworks.pytorch.files import pretrained
 
 #: What an input says of what is behind it: any length, none too.
 _BEHIND = "0<=past"
@@ -311,9 +313,6 @@ def _source(module: torch.nn.Module, main: str) -> tuple[Any, ...]:
     Raises:
         DlbridgeError: When the model's configuration does not tell.
     """
-    from dlbridge.frameworks.inputs import parse_input
-    from dlbridge.frameworks.pytorch.files import pretrained
-
     if main == "input_ids":
         return ()
     text = pretrained.known_inputs(module).get(main)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
 import logging
 import warnings
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -73,8 +75,6 @@ def silence() -> Iterator[None]:
 
 def _shapes(live: torch.nn.Module, free: tuple[dict[int, Any], ...]) -> Any:
     """The dynamic axes by argument; those of ``*args`` are in a tuple of their own."""
-    import inspect
-
     parameters = inspect.signature(live.forward).parameters.values()
     gathers = any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters)
     return (free,) if gathers else free
@@ -96,7 +96,5 @@ def _examples(model: Model) -> tuple[torch.Tensor, ...]:
 
 
 def _zeros(value: ir.Value, sizes: dict[str, int]) -> torch.Tensor:
-    import numpy as np
-
     shape = [s if isinstance(s, int) else sizes[str(s)] for s in value.shape or ()]
     return to_tensor(np.zeros(shape, value.dtype.numpy()))  # type: ignore[union-attr]

@@ -10,7 +10,6 @@ import traceback
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import sympy
@@ -18,7 +17,6 @@ import torch
 from torch.export import ExportedProgram
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
-import dlbridge
 from dlbridge.errors import DlbridgeError, DlbridgeWarning, SignatureError
 from dlbridge.frameworks.pytorch import compat
 from dlbridge.frameworks.pytorch.compat import fx_config
@@ -35,14 +33,13 @@ from dlbridge.frameworks.pytorch.export import (
 from dlbridge.frameworks.pytorch.export.calling import Calling
 from dlbridge.frameworks.pytorch.export.examples import SIZES, Example, without_dtype
 from dlbridge.frameworks.pytorch.export.own_copy import own_copy
-from dlbridge.frameworks.pytorch.export.tracing import IN_A_GRAPH, Tracing, is_torch
+from dlbridge.frameworks.pytorch.export.tracing import IN_A_GRAPH, Tracing, is_foreign
 from dlbridge.frameworks.pytorch.export.training_mode import in_eval_mode
 from dlbridge.frameworks.pytorch.fx import guards
 from dlbridge.frameworks.pytorch.fx.decompose import quiet
 from dlbridge.frameworks.pytorch.fx.guards import Guard, Names, inputs_of
 from dlbridge.frameworks.pytorch.fx.tensors import size_of
 
-_HERE = str(Path(dlbridge.__file__).parent)
 #: PyTorch function -> what is called instead while a module is traced.
 _INSTEAD: Mapping[Any, Callable[..., Any]] = {
     **recurrence.INSTEAD,
@@ -345,7 +342,7 @@ def _require_dynamic(program: ExportedProgram, named: Mapping[str, Mapping[int, 
 def _user_line(error: BaseException) -> str:
     """``model.py:12`` of the innermost line that is not torch's, of where an error was raised."""
     places = [(f.f_code.co_filename, line) for f, line in traceback.walk_tb(error.__traceback__)]
-    own = [(file, line) for file, line in places if not is_torch(file) and not file.startswith(_HERE)]
+    own = [(file, line) for file, line in places if not is_foreign(file)]
     return "{}:{}".format(*own[-1]) if own else ""
 
 

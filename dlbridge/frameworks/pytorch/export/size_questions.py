@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-_TORCH = str(Path(torch.__file__).parent) + os.sep
+#: The folder of torch.
+TORCH = str(Path(torch.__file__).parent) + os.sep
 #: The types of free sizes.
 _FREE = (torch.SymInt, torch.SymFloat, torch.SymBool)
 #: The types of answers that tell of sizes, or may hold some.
@@ -19,10 +20,10 @@ _OF_SIZES = frozenset({torch.Tensor.is_contiguous, torch.Tensor.is_same_size, to
 #: Torch's own functions that ask for sizes, of which nothing comes but arguments of an op.
 _ASK_FOR_NOTHING = frozenset(f"adaptive_{kind}_pool{rank}d" for kind in ("avg", "max") for rank in (1, 2, 3))
 #: Files of torch that hand a call on.
-_HAND_ON = tuple(_TORCH + name for name in ("_ops.py", "_tensor.py", "overrides.py"))
+_HAND_ON = tuple(TORCH + name for name in ("_ops.py", "_tensor.py", "overrides.py"))
 #: Files and folders of torch that trace what is called, or carry it out: the author's code does not see what they ask.
 _MACHINERY = tuple(
-    _TORCH + name
+    TORCH + name
     for name in (
         *("__init__.py", "_decomp", "_dispatch", "_export", "_functorch", "_guards.py", "_higher_order_ops"),
         *("_library", "_meta_registrations.py", "_prims", "_refs", "_subclasses", "export", "fx", "utils"),
@@ -57,7 +58,7 @@ def _is_of_machinery(frame: FrameType | None) -> bool:
     while frame is not None:
         code = frame.f_code
         if code.co_name != "__torch_function__" and not code.co_filename.startswith(_HAND_ON):
-            is_torch = code.co_filename.startswith(_TORCH)
+            is_torch = code.co_filename.startswith(TORCH)
             return is_torch and (code.co_filename.startswith(_MACHINERY) or code.co_name in _ASK_FOR_NOTHING)
         frame = frame.f_back
     return False

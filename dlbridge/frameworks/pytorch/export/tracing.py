@@ -13,7 +13,6 @@ import dis
 import functools
 import itertools
 import linecache
-import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -27,9 +26,8 @@ from torch.overrides import TorchFunctionMode
 from dlbridge.errors import DlbridgeError
 from dlbridge.frameworks.pytorch import compat
 from dlbridge.frameworks.pytorch.export.author_frames import AuthorFrames
-from dlbridge.frameworks.pytorch.export.size_questions import MAY_HOLD_SIZES, asks_for_sizes
+from dlbridge.frameworks.pytorch.export.size_questions import MAY_HOLD_SIZES, TORCH, asks_for_sizes
 
-_TORCH = str(Path(torch.__file__).parent)
 _HERE = str(Path(__file__).parents[3])
 #: What to write instead of a branch on numbers.
 IN_A_GRAPH = "torch.where(condition, a, b) or torch.cond(condition, then, otherwise, inputs) says it in a graph"
@@ -67,7 +65,7 @@ class Tracing(TorchFunctionMode):
     def __init__(self, instead: Mapping[Any, Callable[..., Any]], module: torch.nn.Module | None = None) -> None:
         super().__init__()
         self._instead = instead
-        self._author = AuthorFrames(module, _is_foreign) if module is not None else None
+        self._author = AuthorFrames(module, is_foreign) if module is not None else None
         self.lines: list[tuple[int, int, str]] = []
         self.asks_sizes = False
         self._env: ShapeEnv | None = None
@@ -147,10 +145,11 @@ def _nodes_after(graph: torch.fx.Graph, last: torch.fx.Node | None) -> list[torc
 
 
 def is_torch(filename: str) -> bool:
-    return filename.startswith((_TORCH + os.sep, "<")) or filename == __file__
+    return filename.startswith((TORCH, "<")) or filename == __file__
 
 
-def _is_foreign(filename: str) -> bool:
+def is_foreign(filename: str) -> bool:
+    """Whether a file is none of the author's: torch's, or ours."""
     return is_torch(filename) or filename.startswith(_HERE)
 
 
@@ -158,7 +157,7 @@ def user_line(frame: FrameType | None) -> str:
     """``model.py:12`` of the innermost line that is not torch's; empty for code that has no file."""
     while frame is not None and is_torch(frame.f_code.co_filename):
         frame = frame.f_back
-    if frame is None or _is_foreign(frame.f_code.co_filename):
+    if frame is None or is_foreign(frame.f_code.co_filename):
         return ""
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
@@ -166,7 +165,7 @@ def user_line(frame: FrameType | None) -> str:
 def _caller(frame: FrameType | None) -> FrameType | None:
     """The frame whose code makes the call: neither ours nor of torch's machinery for modes."""
     parts = ("_export", "overrides.py", "_tensor.py", "_dynamo", "fx")
-    machinery = (__file__, *(f"{_TORCH}/{part}" for part in parts))
+    machinery = (__file__, *(f"{TORCH}{part}" for part in parts))
     while frame is not None and frame.f_code.co_filename.startswith(machinery):
         frame = frame.f_back
     return frame

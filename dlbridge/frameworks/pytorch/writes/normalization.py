@@ -13,6 +13,8 @@ from dlbridge.source.tree.code import Code, Literal, Raw, call, code, single
 from dlbridge.source.weights import Weight
 
 _NO_AFFINE = {"elementwise_affine": False}
+#: Rank of what is normalised -> the end of the name of PyTorch's layer.
+_KINDS = {2: "1d", 3: "1d", 4: "2d", 5: "3d"}
 
 
 def _eps(op: Op, usual: float = 1e-5) -> dict[str, Any]:
@@ -31,7 +33,7 @@ def batch_norm(op: Op) -> Emit | Code:
     if op.attr("training_mode"):
         return _batch_norm_on_batch(op)
     statistics = op.node.metadata_props.get(traits.STATISTICS, "batch")
-    kind = {2: "1d", 3: "1d", 4: "2d", 5: "3d"}.get(op.rank())
+    kind = _KINDS.get(op.rank())
     weights = _norm_weights(op, running_mean=3, running_var=4)
     if weights is None or kind is None:
         return _norm_function(op, statistics)
@@ -107,7 +109,7 @@ def _batch_norm_on_batch(op: Op) -> Emit | Code:
         values = op.x, op[1], op[2], op[3], op[4]
         made = call("batch_norm_on_batch", *values, eps=op.attr("epsilon"), momentum=op.attr("momentum"))
         return Emit(code(f"{{}}[:{len(op.node.outputs)}]", made))
-    kind = {2: "1d", 3: "1d", 4: "2d", 5: "3d"}.get(op.rank())
+    kind = _KINDS.get(op.rank())
     weights = _norm_weights(op)
     if weights is None or kind is None:
         return Emit(call("F.batch_norm", op.x, None, None, op[1], op[2], training=True, **_eps(op)), targets="{0}")
