@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import logging
 import math
 import re
 import zipfile
@@ -25,6 +24,7 @@ from dlbridge.border import check_name
 from dlbridge.errors import FileError, first_line
 from dlbridge.frameworks.pytorch.compat import PT2ArchiveReader
 from dlbridge.frameworks.pytorch.files import program_text
+from dlbridge.frameworks.pytorch.fx.decompose import quiet
 from dlbridge.limits import check_growth, limits, raise_hint
 
 PICKLES = (".pt", ".pth", ".bin", ".ckpt")
@@ -59,7 +59,7 @@ def load(path: Path) -> ExportedProgram:
     if not zipfile.is_zipfile(path):
         raise FileError("this is not a .pt2 file, or it is truncated", where=where)
     try:
-        with _quiet():
+        with quiet():
             _check(path)
             return torch.export.load(path)
     except FileError:
@@ -158,15 +158,3 @@ def _at(path: Path, member: str) -> Iterator[None]:
         raise FileError(error.message, where=where, hint=error.hint) from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise FileError(f"it is broken: {type(error).__name__}: {error}", where=where) from None
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Within the block, PyTorch does not log what it could not read; that becomes an error."""
-    logger = logging.getLogger("torch.export")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

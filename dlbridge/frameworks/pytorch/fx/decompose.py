@@ -19,6 +19,9 @@ from dlbridge.frameworks.pytorch.compat import pytree
 from dlbridge.frameworks.pytorch.fx.guards import of_memory
 from dlbridge.frameworks.pytorch.fx.schema import attribute, plain_name
 
+#: What logs where an export, a trace or a file fails.
+_LOGGERS = ("torch._subclasses.fake_tensor", "torch.export", "torch.export._trace", "torch.export.pt2_archive._package")
+
 
 @functools.cache
 def _table() -> dict[Any, Any]:
@@ -91,7 +94,7 @@ def _known(mode: Any) -> Any:
 def quiet() -> Iterator[None]:
     """Within the block, PyTorch does not log errors of this thread; they are reported otherwise."""
     here = threading.get_ident()
-    loggers = [logging.getLogger(name) for name in ("torch._subclasses.fake_tensor", "torch.export._trace")]
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
 
     def is_of_others(record: logging.LogRecord) -> bool:
         return record.thread != here
