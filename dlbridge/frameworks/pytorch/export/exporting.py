@@ -35,10 +35,12 @@ from dlbridge.frameworks.pytorch.export.examples import SIZES, Example, without_
 from dlbridge.frameworks.pytorch.export.own_copy import own_copy
 from dlbridge.frameworks.pytorch.export.tracing import IN_A_GRAPH, Tracing, is_foreign
 from dlbridge.frameworks.pytorch.export.training_mode import in_eval_mode
-from dlbridge.frameworks.pytorch.fx import guards
+from dlbridge.frameworks.pytorch.fx import guards, shape_kernels
 from dlbridge.frameworks.pytorch.fx.decompose import quiet
 from dlbridge.frameworks.pytorch.fx.guards import Guard, Names, inputs_of
 from dlbridge.frameworks.pytorch.fx.tensors import size_of
+
+shape_kernels.register()
 
 #: PyTorch function -> what is called instead while a module is traced.
 _INSTEAD: Mapping[Any, Callable[..., Any]] = {

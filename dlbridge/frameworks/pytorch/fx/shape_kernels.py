@@ -15,10 +15,12 @@ def _masked(x: torch.Tensor, *rest: Any) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.empty_like(x), torch.empty_like(x, dtype=torch.bool)
 
 
-for _name in (
-    "fake_quantize_per_tensor_affine_cachemask",
-    "fake_quantize_per_channel_affine_cachemask",
-    "_fake_quantize_per_tensor_affine_cachemask_tensor_qparams",
-):
-    if not compat.has_kernel(f"aten::{_name}", "Meta"):
-        _library.impl(_name, _masked, "Meta")
+def register() -> None:
+    """Give torch those that it does not have."""
+    for name in (
+        "fake_quantize_per_tensor_affine_cachemask",
+        "fake_quantize_per_channel_affine_cachemask",
+        "_fake_quantize_per_tensor_affine_cachemask_tensor_qparams",
+    ):
+        if not compat.has_kernel(f"aten::{name}", "Meta"):
+            _library.impl(name, _masked, "Meta")
