@@ -19,7 +19,15 @@ from torch.export import ExportedProgram
 from dlbridge import border
 from dlbridge.errors import DlbridgeWarning, SignatureError, UnsupportedOpError
 from dlbridge.frameworks.pytorch import ReadOptions, generation, original, reads
-from dlbridge.frameworks.pytorch.export import caches, exporting, resizing, state, training_mode, wrappers
+from dlbridge.frameworks.pytorch.export import (
+    caches,
+    exporting,
+    resizing,
+    state,
+    stopped_gradients,
+    training_mode,
+    wrappers,
+)
 from dlbridge.frameworks.pytorch.export.calling import Calling
 from dlbridge.frameworks.pytorch.export.examples import with_example
 from dlbridge.frameworks.pytorch.files import archive, pretrained, script
@@ -112,6 +120,7 @@ def _model(
     import_rules(reads)
     in_training = training_mode.of(module, exported.program)
     training_mode.tell(in_training)
+    stopped_gradients.tell(exported.program, is_of_file=module is None)
     reader = _Reader(exported, name, options.partial, in_training)
     if module is not None:  # a file's stack traces name files that are none of its business
         reader.translation.said = author_names(exported.program.graph)
