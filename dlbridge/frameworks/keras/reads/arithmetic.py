@@ -25,6 +25,7 @@ elementwise(
         "NotEqual": lambda site, a, b: site.op("Not", site.op("Equal", a, b)),
     },
 )
+elementwise(CallSite.promoted, {"Fmod": "Mod"}, fmod=1)
 elementwise(
     functools.partial(CallSite.promoted, to=ir.DataType.BOOL),
     {"LogicalAnd": "And", "LogicalOr": "Or", "LogicalXor": "Xor", "LogicalNot": "Not"},
@@ -57,11 +58,6 @@ def mod(site: CallSite, a: ir.Value, b: ir.Value) -> ir.Value:
     rest = site.op("Mod", a, b, fmod=1)  # has the sign of a; Keras' has that of b
     wrong = site.op("And", site.op("Not", site.op("Equal", rest, 0.0)), site.op("Less", rest * b, 0.0))
     return site.op("Where", wrong, rest + b, rest)
-
-
-@operation("Fmod")
-def fmod(site: CallSite, x1: Any, x2: Any) -> ir.Value:
-    return site.op("Mod", *site.promoted(x1, x2), fmod=1)
 
 
 @operation("DivideNoNan", operands=CallSite.promoted)

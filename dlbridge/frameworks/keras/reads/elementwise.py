@@ -25,15 +25,15 @@ _ANY |= {"Copy": "Identity", "Array": "Identity"}
 _OF_TWO = {"Arctan2": formulas.atan2, "Hypot": formulas.hypot}
 _OF_TWO |= {"Logaddexp": formulas.logaddexp, "Logaddexp2": formulas.logaddexp2}
 
-elementwise(CallSite.floats, _FLOAT)
+elementwise(
+    CallSite.floats, _FLOAT | {"Cbrt": lambda site, x: site.op("Sign", x) * site.op("Pow", site.op("Abs", x), 1 / 3)}
+)
+elementwise(CallSite.floats, {"Isinf": "IsInf"})
+elementwise(CallSite.floats, {"Isposinf": "IsInf"}, detect_negative=0)
+elementwise(CallSite.floats, {"Isneginf": "IsInf"}, detect_positive=0)
 elementwise(CallSite.floats, {"Erfc": "Erfc", "Erfinv": "Erfinv", "I0": "BesselI0"}, domain=DOMAIN)
 elementwise(CallSite.tensors, _ANY | {"Square": formulas.square})
 elementwise(CallSite.promoted, _OF_TWO)
-
-
-@operation("Cbrt", operands=CallSite.floats)
-def cbrt(site: CallSite, x: ir.Value) -> ir.Value:
-    return site.op("Sign", x) * site.op("Pow", site.op("Abs", x), 1 / 3)
 
 
 @operation("ConvertToTensor")
@@ -96,12 +96,6 @@ def cast(site: CallSite, x: Any) -> ir.Value:
     if x.dtype.is_floating_point() and site.dtype == ir.DataType.BOOL:
         return site.op("Not", site.op("Equal", x, 0.0))
     return site.cast(x, site.dtype)
-
-
-@operation("Isinf", "Isposinf", "Isneginf")
-def isinf(site: CallSite, x: Any) -> ir.Value:
-    signs = {"Isposinf": {"detect_negative": 0}, "Isneginf": {"detect_positive": 0}}.get(site.operation, {})
-    return site.op("IsInf", site.as_float(x), **signs)
 
 
 @operation("NanToNum")

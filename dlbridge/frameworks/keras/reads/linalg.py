@@ -12,7 +12,14 @@ from dlbridge.frameworks.keras.reads.reduction import reduce
 from dlbridge.frameworks.keras.reads.reshaping import pad
 from dlbridge.frameworks.keras.reads.signal import frames
 
-elementwise(CallSite.promoted, {"Matmul": "MatMul", "Det": "Det"})
+elementwise(
+    CallSite.promoted,
+    {
+        "Matmul": "MatMul",
+        "Det": "Det",
+        "Outer": lambda site, a, b: site.op("Reshape", a, [-1, 1]) * site.op("Reshape", b, [1, -1]),
+    },
+)
 
 
 @operation("Einsum")
@@ -49,11 +56,6 @@ def _tensordot(site: CallSite, a: ir.Value, b: ir.Value, left: list[int], right:
     joined = set(first) & set(second)
     kept = [c for c in (*first, *second) if c not in joined]
     return site.op("Einsum", a, b, equation=f"{''.join(first)},{''.join(second)}->{''.join(kept)}")
-
-
-@operation("Outer", operands=CallSite.promoted)
-def outer(site: CallSite, a: ir.Value, b: ir.Value) -> ir.Value:
-    return site.op("Reshape", a, [-1, 1]) * site.op("Reshape", b, [1, -1])
 
 
 @operation("Inner", operands=CallSite.promoted)
