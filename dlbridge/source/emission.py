@@ -21,7 +21,6 @@ from dlbridge.source.op import Emit, Op, Rules
 from dlbridge.source.tree.code import Code, expression
 from dlbridge.source.tree.expr import BinOp, Call, Val
 from dlbridge.source.tree.expr_printer import text_of
-from dlbridge.source.variables import HINT, hint
 
 #: Names that ``onnx_ir`` gives to values that have none.
 _UNNAMED = re.compile(r"val_\d+")
@@ -84,7 +83,6 @@ def _name_layers(graph: ir.Graph, emits: Mapping[ir.Node, Emit]) -> None:
     for node, emit in emits.items():
         called = None if emit.layer is None else emit.layer.called
         if called is not None and traits.is_anonymous(node):
-            node.meta[HINT] = hint(node)
             node.name = unique(".".join(filter(None, (traits.scope(node), called))), taken)
 
 

@@ -9,12 +9,11 @@ from itertools import pairwise
 import onnx_ir as ir
 
 from dlbridge.ops import traits
+from dlbridge.ops.keys import op_key
 from dlbridge.source.blocks import is_weight
 from dlbridge.source.definitions import Line, Written
 from dlbridge.source.names import Names, identifier, last_word
-
-#: Key of ``node.meta``: what a variable is called that its node computes, where its name is that of its layer.
-HINT = "dlbridge.hint"
+from dlbridge.source.op import Layer
 
 
 def input_names(
@@ -200,10 +199,10 @@ def _read_after(names: Mapping[ir.Value, str], last_read: Mapping[ir.Value, int]
     return {name for value, name in names.items() if last_read.get(value, -1) > index}
 
 
-def hint(node: ir.Node) -> str:
+def hint(node: ir.Node, layer: Layer | None = None) -> str:
     """A variable's name from a node's: ``layer1.0.conv1`` -> ``conv``; for functions, ``out``."""
-    if HINT in node.meta:
-        return str(node.meta[HINT])
+    if layer is not None and layer.called is not None:  # which is the node's name, too
+        return op_key(node).lower()
     last = (node.name or "").rpartition(".")[2].rstrip("0123456789").rstrip("_")
     if last[:1].isdigit():  # of a list's item: blocks.1_to_channels_last
         last = last_word(node.name or "").rstrip("0123456789").rstrip("_")

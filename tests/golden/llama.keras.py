@@ -24,8 +24,7 @@ def visible_keys(x, padding, axis=1):
     keys = ops.shape(padding)[1]
     places = ops.arange(keys, dtype="int32")
     own = ops.expand_dims(ops.arange(queries, dtype="int32") + (keys - queries), 1)
-    seen = places <= own
-    return ops.logical_and(seen, padding[:, None, None])
+    return ops.logical_and(places <= own, padding[:, None, None])
 
 
 def rotate_halves(x, cos, sin):

@@ -9,8 +9,7 @@ def visible_keys(x, padding, axis=1):
     keys = padding.shape[1]
     places = torch.arange(keys, device=x.device)
     own = (torch.arange(queries, device=x.device) + (keys - queries)).unsqueeze(1)
-    seen = places <= own
-    return torch.logical_and(seen, padding[:, None, None])
+    return torch.logical_and(places <= own, padding[:, None, None])
 
 
 def rotate_halves(x, cos, sin):

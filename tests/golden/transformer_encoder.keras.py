@@ -7,8 +7,8 @@ def attention(q, k, v, heads):
     q, k, v = (split_heads(x, h) for x, h in ((q, heads[0]), (k, heads[1]), (v, heads[1])))
     root = (q.shape[-1] ** -0.5) ** 0.5
     scores = ops.matmul(q * root, ops.swapaxes(k, -1, -2) * root)
-    y = ops.matmul(ops.softmax(scores), v)
-    return merge_heads(y)
+    weights = ops.softmax(scores)
+    return merge_heads(ops.matmul(weights, v))
 
 
 def split_heads(x, heads):

@@ -19,8 +19,8 @@ def attention(q, k, v, heads):
     q, k, v = (split_heads(x, h) for x, h in ((q, heads[0]), (k, heads[1]), (v, heads[1])))
     root = (q.shape[-1] ** -0.5) ** 0.5
     scores = jnp.matmul(q * root, jnp.swapaxes(k, -1, -2) * root)
-    y = jnp.matmul(nnx.softmax(scores), v)
-    return merge_heads(y)
+    weights = nnx.softmax(scores)
+    return merge_heads(jnp.matmul(weights, v))
 
 
 class Attention(nnx.Module):

@@ -52,11 +52,11 @@ def test_a_type_that_the_format_lacks_is_an_error(tmp_path):
 @pytest.mark.parametrize("is_mapped", [True, False])
 def test_a_state_dict_is_saved_of_views(dtype, is_mapped, tmp_path):
     torch = pytest.importorskip("torch")
-    from dlbridge.frameworks.pytorch import arrays, runner
+    from dlbridge.frameworks.pytorch import arrays
 
     array = np.arange(12).reshape(3, 4).astype(dtype)
     array.flags.writeable = not is_mapped
-    tensor = runner._view(array)
+    tensor = arrays.shared(array)
     assert tensor.data_ptr() == array.ctypes.data
     torch.save({"w": tensor}, tmp_path / "w.pt")
     found = arrays.to_array(torch.load(tmp_path / "w.pt", weights_only=True)["w"])

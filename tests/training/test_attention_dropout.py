@@ -173,8 +173,10 @@ def test_a_layer_that_stays_in_eval_mode_drops_nothing():
 
 
 def test_it_is_kept_in_a_file(tmp_path):
-    dlbridge.load(Scaled(0.25), inputs=X).save(tmp_path / "model")
-    assert dropouts(dlbridge.load(tmp_path / "model")) == [0.25]
+    model = dlbridge.load(Scaled(0.25), inputs=X)
+    model.save(tmp_path / "model")
+    model.to_onnx(tmp_path / "model.onnx")
+    assert dropouts(dlbridge.load(tmp_path / "model")) == dropouts(dlbridge.load(tmp_path / "model.onnx")) == [0.25]
 
 
 @pytest.mark.parametrize(

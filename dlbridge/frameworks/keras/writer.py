@@ -234,7 +234,7 @@ class KerasWriter(KerasWeights):
                 new = Var(variable)
             fragment = substitute_layer(fragment, new)
         given = None if traits.is_anonymous(node) else given_name(node.name or "")
-        written.lines.append(Line(targets, fragment, emit.targets, hint(node), label=given))
+        written.lines.append(Line(targets, fragment, emit.targets, hint(node, layer), label=given))
 
     def _write_inner(self, written: Written, inner: Block, instances: Mapping[Block, Instance]) -> None:
         instance, name = instances[inner], written.block.relative(inner.path)

@@ -30,6 +30,8 @@ from dlbridge.passes.unused import drop_weights
 #: Suffix of the name of a weight that was transposed at export.
 TRANSPOSED = ".T"
 _METADATA_PREFIX = "dlbridge."
+#: Traits that a file has without being asked for them: the classes of blocks, what attention drops in training.
+_KEPT = (traits.BLOCKS, traits.DROPOUT)
 
 
 def write(model: Model, options: WriteOptions) -> OnnxSource:
@@ -37,7 +39,8 @@ def write(model: Model, options: WriteOptions) -> OnnxSource:
 
     Names stay: node names are dotted paths, initializers have their state-dict keys (a ``Linear`` that is not of rank 2
     keeps its weight transposed, as ``fc.weight.T``), inputs, outputs and symbolic dims are the model's, and the graph's
-    metadata tells the classes of blocks; that of the model, what its sizes must keep (``dlbridge.constraints``).
+    metadata tells the classes of blocks; that of Attention, what it drops in training; that of the model, what its
+    sizes must keep (``dlbridge.constraints``).
 
     Args:
         model: Left as it is.
@@ -165,7 +168,7 @@ _LOWER = {"Linear": _linear, "Embedding": _embedding, **dict.fromkeys(extension.
 
 def _strip_metadata(model: ir.Model) -> None:
     for holder in (model, *_holders(model.graph), *(h for g in model.graph.subgraphs() for h in _holders(g))):
-        for key in [k for k in holder.metadata_props if k.startswith(_METADATA_PREFIX) and k != traits.BLOCKS]:
+        for key in [k for k in holder.metadata_props if k.startswith(_METADATA_PREFIX) and k not in _KEPT]:
             del holder.metadata_props[key]
 
 

@@ -73,14 +73,18 @@ def _factored(node: Match | None) -> tuple[ir.Value, float] | None:
 
 
 def _kept(value: ir.Value) -> tuple[ir.Value, float]:
-    """(x, p) of weights x of which a Dropout in inference form drops the part p in training."""
+    """(x, p) of weights x of which a Dropout drops the part p in training.
+
+    A module that somebody has named stays as it is, but where it drops nothing.
+    """
     dropout = sole_producer(value, "Dropout")
     if dropout is None or dropout.input(2) is not None or any(map(is_read, dropout.node.outputs[1:])):
         return value, 0.0
-    if dropout.input(1) is None:
-        return dropout.operand(0), 0.5
-    ratio = dropout.constant_array(1)
-    return (value, 0.0) if ratio is None else (dropout.operand(0), float(str(ratio.reshape(-1)[0])))  # 0.1, of float32
+    held = None if dropout.input(1) is None else dropout.constant_array(1)
+    if held is None:
+        return value, 0.0
+    ratio = float(str(held.reshape(-1)[0]))  # 0.1, of float32
+    return (value, 0.0) if ratio and not traits.is_anonymous(dropout.node) else (dropout.operand(0), ratio)
 
 
 def _softmax(value: ir.Value) -> Match | None:

@@ -180,7 +180,7 @@ class ModuleWriter(ModuleWeights):
             fragment = substitute_layer(fragment, self.reach(path, block))
         fragment = self.dialect.read_weights(fragment)
         given = None if traits.is_anonymous(node) else given_name(node.name or "")
-        written.lines.append(Line(list(node.outputs), fragment, emit.targets, hint(node), member, given))
+        written.lines.append(Line(list(node.outputs), fragment, emit.targets, hint(node, emit.layer), member, given))
 
     def _write_inner(self, written: Written, inner: Block, instances: Mapping[Block, Instance]) -> None:
         name = written.block.relative(inner.path)

@@ -234,7 +234,8 @@ def _required(text: str, use: Use) -> str:
 
 
 def _returned_at_once(text: str) -> str:
-    """``y = f(x)`` followed by ``return y``, which nothing stands between any more, is ``return f(x)``."""
+    """``y = f(x)`` followed by ``return y``, which nothing stands between any more, is ``return f(x)``; followed by
+    ``return g(y)`` it is ``return g(f(x))``."""
     tree = ast.parse(text).body[0]
     assert isinstance(tree, ast.FunctionDef)
     match tree.body[-2:]:
@@ -243,6 +244,13 @@ def _returned_at_once(text: str) -> str:
             first = assign.lineno - 1
             lines[first] = lines[first].replace(f"{made} = ", "return ", 1)
             return "\n".join(lines[: assign.end_lineno])
+        case [ast.Assign(targets=[ast.Name(id=made)]) as assign, ast.Return(value=ast.Call() as call) as last]:
+            reads = [node for node in ast.walk(last) if isinstance(node, ast.Name) and node.id == made]
+            if len(reads) == 1 and reads[0] in call.args and assign.lineno == assign.end_lineno == last.lineno - 1:
+                value = text.splitlines()[assign.lineno - 1].partition(" = ")[2]
+                lines = _with_span(text, reads[0], value).splitlines()
+                del lines[assign.lineno - 1]
+                return text if max(map(len, lines)) > _WIDTH else "\n".join(lines)
     return text
 
 
