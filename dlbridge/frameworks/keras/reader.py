@@ -31,7 +31,7 @@ from dlbridge.frameworks.keras.files import archive
 from dlbridge.frameworks.keras.graph import in_training
 from dlbridge.frameworks.keras.graph.building import IR_DTYPES, Builder
 from dlbridge.frameworks.keras.graph.call_site import RefusalError
-from dlbridge.frameworks.keras.graph.graph_reader import _GRAPH_CALLS, GraphReader, _graph
+from dlbridge.frameworks.keras.graph.graph_reader import GraphReader, graph_of
 from dlbridge.frameworks.keras.graph.masks import mask_of
 from dlbridge.frameworks.keras.names import path_part, tensor_name
 from dlbridge.frameworks.keras.original import Original
@@ -107,7 +107,7 @@ def _read(
     build = Builder(name)
     build.sizes.questions.unanswered = frozenset(unanswered)
     reader = GraphReader(build, live, trust_code=may_run, partial=options.partial)
-    graph = _graph(live) if type(live).call in _GRAPH_CALLS else None
+    graph = graph_of(live)
     if graph is not None:
         values = _graph_inputs(build, graph, options.inputs or {}, isinstance(live, compat.Sequential))
         given: tuple[Any, ...] = (tree.pack_sequence_as(graph._inputs_struct, values),)

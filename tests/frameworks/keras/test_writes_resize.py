@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keras
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -163,3 +164,14 @@ def test_corners_are_aligned_by_a_small_helper():
 def test_a_long_signal_is_not_resized_by_products_of_sizes():
     model = dlbridge.load(Scaled(scale_factor=2, mode="linear", align_corners=True), inputs={"x": "float32[n,3,t]"})
     assert "resize_aligned" not in KERAS.write(model).text
+
+
+@pytest.mark.parametrize(("layer", "shape"), [("UpSampling1D(3", (4, 2)), ("UpSampling3D(2", (3, 4, 2, 2))])
+def test_repeated_elements_of_sequences_and_volumes_are_the_layer(layer, shape):
+    kind, size = layer.split("(")
+    model = keras.Sequential([keras.Input(shape), getattr(keras.layers, kind)(int(size))])
+    source = KERAS.read(model).write("keras")
+    assert f"layers.{layer}" in source.text
+    x = np.random.default_rng(0).normal(size=(2, *shape)).astype("float32")
+    (got,) = KERAS.run(KERAS.load(source), {source.inputs[0]: x}).values()
+    np.testing.assert_array_equal(got, model(x))

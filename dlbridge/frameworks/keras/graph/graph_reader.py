@@ -31,8 +31,6 @@ from dlbridge.ops import stand_ins, traits
 from dlbridge.ops.formulas import arithmetic_of
 from dlbridge.ops.keys import is_op
 
-#: Layers whose ``call`` is the model's own graph.
-_GRAPH_CALLS = (Functional.call, Sequential.call)
 #: Ops around the node that implements a layer.
 _MOVING = ("Cast", "Squeeze", "Transpose", "Unsqueeze")
 
@@ -241,8 +239,9 @@ class GraphReader:
         before = mask if any(m is not None for m in tree.flatten(mask)) else tree.map_structure(mask_of, first)
         masked = any(m is not None for m in tree.flatten(mask))
         rule = _rule(layer)
-        if type(layer).call in _GRAPH_CALLS and _graph(layer) is not None:
-            result = self._nested(layer, args, mask)
+        graph = graph_of(layer)
+        if graph is not None:
+            result = self._nested(layer, graph, args, mask)
         elif _is_adapted(layer) and not (rule is not None and rule.lora):
             result = self._open(layer, args, with_masks(layer, args, kwargs, mask))
         elif rule is not None:
@@ -267,16 +266,15 @@ class GraphReader:
             masks.set_mask(cast, mask_of(value))
         return cast
 
-    def _nested(self, model: Any, args: tuple, mask: Any) -> Any:
-        function, path = _graph(model), self.build.path
-        assert function is not None
-        given = [self._as_declared(v, t) for v, t in zip(tree.flatten(args[0]), function._inputs, strict=True)]
+    def _nested(self, model: Any, graph: Function, args: tuple, mask: Any) -> Any:
+        path = self.build.path
+        given = [self._as_declared(v, t) for v, t in zip(tree.flatten(args[0]), graph._inputs, strict=True)]
         for value, one in zip(given, tree.flatten(mask), strict=False):
             if one is not None:
                 masks.set_mask(value, one)
         self.build.blocks[path] = type(model).__name__ if type(model) not in (Functional, Sequential) else model.name
         with self.build.at(path, inside=True):
-            return self.run(function, given, path)
+            return self.run(graph, given, path)
 
     def _as_declared(self, value: ir.Value, tensor: Any) -> ir.Value:
         """Cast an argument of a nested model to the dtype that the model declares."""
@@ -338,8 +336,10 @@ def _rule(layer: Any) -> LayerRule | None:
     return None
 
 
-def _graph(model: Any) -> Function | None:
-    """The functional graph of a Functional or Sequential model."""
+def graph_of(model: Any) -> Function | None:
+    """The graph of layers that the ``call`` of a Functional or Sequential model runs; None where it has another."""
+    if type(model).call not in (Functional.call, Sequential.call):
+        return None
     return model if isinstance(model, Functional) else getattr(model, "_functional", None)
 
 

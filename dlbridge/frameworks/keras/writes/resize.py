@@ -44,17 +44,21 @@ def resize(op: Op) -> Emit | Code:
 
 
 def _upsampling(op: Op, axes: list[int], scales: list[float] | None) -> Emit | None:
-    """``UpSampling2D`` by whole scales, whether the sizes are known or not; ``ops.repeat``, which is the same, where no
-    layer is called on channels that stand last."""
-    places = _image_axes(axes)
-    if op.rank() != 4 or scales is None or places is None or not stretches(op) or not repeats(op):
+    """``UpSampling2D``, say, by whole scales, whether the sizes are known or not; ``ops.repeat``, which is the same,
+    where no layer is called on channels that stand last."""
+    places, count = _spatial_axes(op, axes), op.rank() - 2
+    if count not in (1, 2, 3) or scales is None or places is None or not stretches(op) or not repeats(op):
         return None
-    is_last = places == (1, 2)
+    is_last = places[0] == 1
+    if count == 1 and not is_last:  # UpSampling1D has no other layout
+        return None
     if not all(s.is_integer() and (is_last or s > 1) for s in scales):
         return None
     by_axis = dict(zip(axes, scales, strict=True))
     factors = [int(by_axis.get(axis, 1)) for axis in places]
-    layer = Layer(call("layers.UpSampling2D", one_or_all(factors), data_format=None if is_last else "channels_first"))
+    layer = Layer(
+        call(f"layers.UpSampling{count}D", one_or_all(factors), data_format=None if is_last else "channels_first")
+    )
     if not is_last:
         return Emit(call(LAYER, op.x), layer)
     repeated: Any = op.x
@@ -63,9 +67,10 @@ def _upsampling(op: Op, axes: list[int], scales: list[float] | None) -> Emit | N
     return Emit(code("{}", repeated), module=layer)
 
 
-def _image_axes(axes: list[int]) -> tuple[int, int] | None:
-    """The axes of height and width of images, with the channels last or second, if these are among them."""
-    return next((found for found in ((1, 2), (2, 3)) if set(axes) <= set(found)), None)
+def _spatial_axes(op: Op, axes: list[int]) -> range | None:
+    """All axes but the batch and the channels, which are the last or the second, if these are among them."""
+    rank = op.rank()
+    return next((found for found in (range(1, rank - 1), range(2, rank)) if set(axes) <= set(found)), None)
 
 
 def _translated(op: Op, axes: list[int], scales: list[float] | None, sizes: Any) -> Code | None:
@@ -110,7 +115,7 @@ def _listed(sizes: Any) -> list[Any]:
 def _image(op: Op, axes: list[int], scales: list[float] | None, sizes: Any) -> Code | None:
     """``ops.image.resize`` between the pixels, to sizes that are known: Keras compares them with 0, which TensorFlow's
     graphs cannot."""
-    places = _image_axes(axes)
+    places = _spatial_axes(op, axes)
     is_whole = scales is None or all(s.is_integer() for s in scales)
     if op.rank() != 4 or places is None or not is_whole or op.attr("antialias") or op.attr("exclude_outside"):
         return None
@@ -120,5 +125,5 @@ def _image(op: Op, axes: list[int], scales: list[float] | None, sizes: Any) -> C
     size = [target[axis] for axis in places] if target is not None else []
     if not size or not all(isinstance(s, int) for s in size):
         return None
-    order = "channels_last" if places == (1, 2) else "channels_first"
+    order = "channels_last" if places[0] == 1 else "channels_first"
     return call("ops.image.resize", op.x, tuple(size), data_format=order)
