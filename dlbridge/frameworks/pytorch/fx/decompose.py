@@ -16,7 +16,6 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from dlbridge.errors import UnsupportedOpError, first_line
 from dlbridge.frameworks.pytorch import compat
 from dlbridge.frameworks.pytorch.compat import pytree
-from dlbridge.frameworks.pytorch.fx import shape_kernels  # noqa: F401  (it registers them)
 from dlbridge.frameworks.pytorch.fx.guards import of_memory
 from dlbridge.frameworks.pytorch.fx.schema import attribute, plain_name
 
