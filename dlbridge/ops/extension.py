@@ -30,6 +30,9 @@ The body of a function is the layer's meaning at inference. Weights are in PyTor
     logarithm of the distance up to ``max_distance``. With ``bidirectional`` the second half of all buckets is that of
     keys behind the query; without, these are in bucket 0.
 
+``StopGradient(X)``
+    ``Y = X``, through which no gradient flows: torch's ``detach``.
+
 Layers that act in training alone have the body ``Y = X``. What they do in training (elements are independent, but for
 those that differ along ``axes`` alone, which share one decision; negative axes count from the end):
 
@@ -243,6 +246,7 @@ _BODIES = {
         across = Mul (turned, sin)
         Y = Add (along, across)
     }""",
+    ("StopGradient", ""): "StopGradient (X) => (Y) { Y = Identity (X) }",
     ("CompactSteps", ""): _COMPACT_STEPS,
     ("SpreadSteps", ""): _SPREAD_STEPS,
     ("RelativeBuckets", ""): _RELATIVE_BUCKETS,

@@ -20,7 +20,7 @@ from dlbridge.errors import DlbridgeError
 from dlbridge.model import Model
 from dlbridge.ops import in_training, traits
 from dlbridge.ops.evaluator import Evaluator
-from dlbridge.ops.keys import is_op
+from dlbridge.ops.keys import is_op, op_key
 from dlbridge.passes import precision
 from dlbridge.passes.matching import Match
 from dlbridge.training import Callback, train
@@ -80,9 +80,14 @@ def check_training(
         moved = {n for n, g in gradients.items() if _largest(g) > least}
         check.weights = {n: _off(found[name][1][n], w) for n, w in weights.items() if n in moved}
         checks.append(check)
-    if not any(map(in_training.acts_otherwise, subject.model.graph.all_nodes())):  # the loss is that of inference
+    if not any(map(_differs_from_its_slope, subject.model.graph.all_nodes())):
         checks.append(subject.difference(first, gradients))
     return checks, curves
+
+
+def _differs_from_its_slope(node: ir.Node) -> bool:
+    """Whether a node has other gradients than the slope of the loss at inference."""
+    return in_training.acts_otherwise(node) or op_key(node) == "StopGradient"
 
 
 class _Losses(Callback):

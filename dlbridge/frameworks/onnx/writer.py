@@ -160,7 +160,8 @@ def _nothing(site: Site) -> None:
     remove_no_op(identity, site.rewriter)
 
 
-_LOWER = {"Linear": _linear, "Embedding": _embedding, **dict.fromkeys(extension.TRAINING_ONLY_OPS, _nothing)}
+_TRAINING = ("StopGradient", *extension.TRAINING_ONLY_OPS)
+_LOWER = {"Linear": _linear, "Embedding": _embedding, **dict.fromkeys(_TRAINING, _nothing)}
 
 
 # --- what the file does not hold --------------------------------------------------------------------------------------

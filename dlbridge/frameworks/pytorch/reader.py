@@ -24,7 +24,6 @@ from dlbridge.frameworks.pytorch.export import (
     exporting,
     resizing,
     state,
-    stopped_gradients,
     training_mode,
     wrappers,
 )
@@ -120,7 +119,6 @@ def _model(
     import_rules(reads)
     in_training = training_mode.of(module, exported.program)
     training_mode.tell(in_training)
-    stopped_gradients.tell(exported.program, is_of_file=module is None)
     reader = _Reader(exported, name, options.partial, in_training)
     if module is not None:  # a file's stack traces name files that are none of its business
         reader.translation.said = author_names(exported.program.graph)

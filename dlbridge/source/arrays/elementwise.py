@@ -8,6 +8,7 @@ from typing import Any
 import onnx_ir as ir
 
 from dlbridge.ops.elementwise import BINARY_FUNCTIONS, UNARY_FUNCTIONS
+from dlbridge.ops.extension import DOMAIN
 from dlbridge.source.arrays import ArrayDialect, Family
 from dlbridge.source.op import Op
 from dlbridge.source.tree.code import Code, code, join
@@ -24,6 +25,11 @@ _FUNCTIONS = UNARY_FUNCTIONS | BINARY_FUNCTIONS | {"Det": "det"}
 @elementwise(*_FUNCTIONS)
 def function(op: Op, arrays: ArrayDialect) -> Code:
     return arrays.call(_FUNCTIONS[op.key], *op.tensors)
+
+
+@elementwise("StopGradient", domain=DOMAIN)
+def stop_gradient(op: Op, arrays: ArrayDialect) -> Code:
+    return arrays.call("stop_gradient", op.x)
 
 
 @elementwise("IsInf")

@@ -50,6 +50,7 @@ def cases() -> list[Case]:
         case("Dropout", IMAGE, C(0.5, "float32"), layer="nn.Dropout()"),
         case("Dropout", IMAGE, C(0.5, "float32"), C(False, "bool"), outputs=2),
         case("Dropout", IMAGE, C(0.0, "float32"), C(True, "bool"), seed=7, outputs=2),
+        case("dlbridge:StopGradient", IMAGE),
         case("dlbridge:BroadcastDropout", IMAGE, axes=[2, 3], layer="nn.Dropout2d()"),
         case("dlbridge:BroadcastDropout", X((2, 3, 7), free=(0, 2)), ratio=0.2, axes=[-1], layer="nn.Dropout1d(0.2)"),
         case("dlbridge:BroadcastDropout", X((2, 3, 4, 2, 3)), axes=[3, 4, 2], layer="nn.Dropout3d()"),

@@ -19,7 +19,7 @@ _FLOAT |= {"Arctanh": "Atanh", "Isnan": "IsNaN", "Isfinite": formulas.is_finite,
 _FLOAT |= {"Exp2": formulas.exp2, "Expm1": formulas.expm1, "Rsqrt": formulas.rsqrt, "Log10": formulas.log10}
 _FLOAT |= {"Log1p": formulas.log1p, "Log2": formulas.log2, "Deg2rad": formulas.deg2rad, "Rad2deg": formulas.rad2deg}
 #: Operation on numbers of any type -> ONNX op or formula.
-_ANY = {"Absolute": "Abs", "Abs": "Abs", "Fabs": "Abs", "Negative": "Neg", "Sign": "Sign", "StopGradient": "Identity"}
+_ANY = {"Absolute": "Abs", "Abs": "Abs", "Fabs": "Abs", "Negative": "Neg", "Sign": "Sign"}
 _ANY |= {"Copy": "Identity", "Array": "Identity"}
 #: Operation on two numbers -> formula.
 _OF_TWO = {"Arctan2": formulas.atan2, "Hypot": formulas.hypot}
@@ -34,6 +34,7 @@ elementwise(CallSite.floats, {"Isneginf": "IsInf"}, detect_positive=0)
 elementwise(CallSite.floats, {"Erfc": "Erfc", "Erfinv": "Erfinv", "I0": "BesselI0"}, domain=DOMAIN)
 elementwise(CallSite.tensors, _ANY | {"Square": formulas.square})
 elementwise(CallSite.promoted, _OF_TWO)
+elementwise(CallSite.tensors, {"StopGradient": "StopGradient"}, domain=DOMAIN)
 
 
 @operation("ConvertToTensor")

@@ -23,6 +23,7 @@ from torch.overrides import TorchFunctionMode
 
 from dlbridge.errors import DlbridgeWarning
 from dlbridge.frameworks.pytorch.compat import BatchNorm, FakeTensorMode, NormBase, pytree
+from dlbridge.frameworks.pytorch.export import stopped_gradients
 from dlbridge.frameworks.pytorch.export.traced_attention import is_usual
 
 #: Normalization function -> its argument that says whether to use the statistics of the input.
@@ -39,6 +40,7 @@ class TrainingMode:
         calls: Name of a buffer of running means -> whether the function that is given it normalises by the statistics
             of its input, and its momentum.
         dropped: Call of attention -> the probability with which it drops weights, where it does.
+        stops: Calls that keep gradients from weights that train.
         untold: The largest probability of calls of attention that cannot be told apart; None where the module cannot be
             asked.
     """
@@ -47,28 +49,31 @@ class TrainingMode:
     cumulative: frozenset[str] = frozenset()
     calls: dict[str, tuple[bool, float]] = field(default_factory=dict)
     dropped: dict[torch.fx.Node, float] = field(default_factory=dict)
+    stops: frozenset[torch.fx.Node] = frozenset()
     untold: float | None = 0.0
 
 
 def of(module: torch.nn.Module | None, program: ExportedProgram) -> TrainingMode:
     """What is known of a module that was exported; of a program alone nothing is."""
+    stops = frozenset(stopped_gradients.stops(program))
     if module is None:
-        return TrainingMode()
+        return TrainingMode(stops=stops)
     parts = dict(module.named_modules())
     cumulative = frozenset(p for p, part in parts.items() if isinstance(part, BatchNorm) and part.momentum is None)
     in_eval = frozenset(_in_eval(module))
     calls = _attention_calls(program)
     attends = bool(calls) or any(isinstance(part, MultiheadAttention) for part in parts.values())
     if not attends and not _has_calls(program, parts):
-        return TrainingMode(in_eval, cumulative)
+        return TrainingMode(in_eval, cumulative, stops=stops)
     record = _recorded(module, program, in_eval)
     if record is None:
         may_drop = attends and any(map(_may_drop, parts.values()))
-        return TrainingMode(in_eval, cumulative, untold=None if may_drop else 0.0)
+        return TrainingMode(in_eval, cumulative, stops=stops, untold=None if may_drop else 0.0)
     if len(calls) != len(record.attention):
-        return TrainingMode(in_eval, cumulative, record.found, untold=max([record.lost, *record.attention]))
+        lost = max([record.lost, *record.attention])
+        return TrainingMode(in_eval, cumulative, record.found, stops=stops, untold=lost)
     dropped = {call: ratio for call, ratio in zip(calls, record.attention, strict=True) if ratio}
-    return TrainingMode(in_eval, cumulative, record.found, dropped, record.lost)
+    return TrainingMode(in_eval, cumulative, record.found, dropped, stops, record.lost)
 
 
 def tell(mode: TrainingMode) -> None:

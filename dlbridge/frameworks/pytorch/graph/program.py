@@ -37,7 +37,7 @@ from dlbridge.frameworks.pytorch.fx.schema import (
     sizes_in,
     source_line,
 )
-from dlbridge.frameworks.pytorch.fx.tensors import DTYPES, rank, size_of, sizes_of, with_sizes
+from dlbridge.frameworks.pytorch.fx.tensors import DTYPES, is_float, rank, size_of, sizes_of, with_sizes
 from dlbridge.frameworks.pytorch.graph import control, symbols
 from dlbridge.frameworks.pytorch.graph.author_names import Said
 from dlbridge.frameworks.pytorch.graph.bindings import Binding, Bindings
@@ -263,7 +263,7 @@ class Program:
         with_complex = is_complex(val) or any(v.meta.get("complex") for v in tensors)
         rule = COMPLEX_RULES.get(plain_name(target)) if with_complex else rule_of(target)
         op = Op(self, val, tensors, f"{self.site}: {target}", plain_name(target).rpartition(".")[2])
-        op.dropped = self.training.dropped.get(node, 0.0)
+        op.dropped, op.stops = self.training.dropped.get(node, 0.0), node in self.training.stops
         given = args
         number = rule is not None and is_number_along_axis(target, args)
         if number:  # where an op works along an axis, PyTorch accepts a tensor of rank 0 as a vector of one element
@@ -336,7 +336,16 @@ class Program:
         frame, site = self.frame, self.site
         result = self.run(inner, [env.read(a) for a in node.args[position + 1 :]])
         self.frame, self.site = frame, site
-        return result
+        if node not in self.training.stops:
+            return result
+        stopped = [self._stopped(value) for value in result]
+        return self._typed(stopped, node.meta["val"])
+
+    def _stopped(self, value: Any) -> Any:
+        """A tensor through which no gradient flows; anything else as it is."""
+        if not isinstance(value, ir.Value) or not is_float(value):
+            return value
+        return Op(self, None, [value], self.site).extension("StopGradient", value)
 
     def _add_stand_in(self, target: Any, tensors: Sequence[ir.Value], val: Any, why: str = "") -> Any:
         """Add a stand-in for an op that cannot be read, whose code a person will write."""

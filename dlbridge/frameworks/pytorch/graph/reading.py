@@ -116,6 +116,7 @@ class Op:
         val: What the call gives, as fake tensors: dtype and sizes are known.
         tensors: The tensors that it is given.
         dropped: The probability with which a call of attention drops its weights in training.
+        stops: Whether the call keeps gradients from weights that train.
     """
 
     def __init__(self, program: Program, val: Any, tensors: Sequence[ir.Value], site: str, name: str = "") -> None:
@@ -123,7 +124,7 @@ class Op:
         self.val = val
         self.tensors = list(tensors)
         self.site, self.name = site, name
-        self.dropped = 0.0
+        self.dropped, self.stops = 0.0, False
 
     @property
     def path(self) -> str:

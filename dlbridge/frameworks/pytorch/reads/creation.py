@@ -89,11 +89,17 @@ def random(op: Op, *args: Any, **options: Any) -> ir.Value:
 @reads(
     "aten.to", "aten.to.other", "aten.to.dtype_layout", "aten._to_copy", "aten.type_as", "prims.convert_element_type"
 )
-@reads("aten.contiguous", "aten.clone", "aten.detach", "aten.alias", "aten.lift_fresh", "aten.lift_fresh_copy")
+@reads("aten.contiguous", "aten.clone", "aten.alias", "aten.lift_fresh", "aten.lift_fresh_copy")
 @reads("aten.positive", "aten.resolve_conj", "aten.resolve_neg", "aten.requires_grad")
 def same(op: Op, x: ir.Value, *rest: Any, **options: Any) -> ir.Value:
     """Cast to the dtype of the result."""
     return op.cast(x)
+
+
+@reads("aten.detach")
+def detach(op: Op, x: ir.Value) -> ir.Value:
+    """A node where it keeps gradients from weights, which is all that it does."""
+    return op.extension("StopGradient", x) if op.stops else x
 
 
 @reads("aten.copy")

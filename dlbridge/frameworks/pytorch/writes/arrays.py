@@ -30,7 +30,7 @@ from dlbridge.source.arrays.special import special
 from dlbridge.source.tree.code import Code, Literal, call, code, method
 
 #: Function, as ``keras.ops`` calls it -> the method of tensors.
-_METHODS = {"max": "amax", "min": "amin", "squeeze": "squeeze"}
+_METHODS = {"max": "amax", "min": "amin", "squeeze": "squeeze", "stop_gradient": "detach"}
 _METHODS |= {
     n: n for n in ("argmax", "argmin", "cumprod", "cumsum", "flip", "logsumexp", "mean", "prod", "squeeze", "sum")
 }
