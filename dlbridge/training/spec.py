@@ -30,11 +30,18 @@ class Clip(Part):
             raise ValueError("say norm or value")
         return self
 
-    def clipped(self, gradients: Sequence[Tensor], ops: Ops) -> list[Tensor]:
-        """The gradients of all weights, clipped; ``ops`` are the framework's functions."""
+    def clipped(self, gradients: Sequence[Tensor], ops: Ops, counts: Sequence[int] | None = None) -> list[Tensor]:
+        """The gradients of all weights, clipped.
+
+        Args:
+            gradients: One for each weight.
+            ops: The framework's functions.
+            counts: How many weights of the model each stands for, whose gradients are alike; 1 where it is None.
+        """
         if self.value is not None:
             return [ops.minimum(ops.maximum(g, -self.value), self.value) for g in gradients]
-        squares = [ops.sum(g * g) for g in gradients]
+        counts = counts or [1] * len(gradients)
+        squares = [count * ops.sum(g * g) for g, count in zip(gradients, counts, strict=True)]
         norm = ops.sqrt(sum(squares[1:], squares[0]))
         one = ops.ones_like(norm)
         is_larger = norm > self.norm

@@ -55,3 +55,18 @@ def test_a_frozen_second_bias_is_written_as_such():
         "rnn.bias_hh_l0",
         "rnn.bias_hh_l0_reverse",
     }
+
+
+def test_a_bias_that_stands_for_two_counts_twice_in_the_norm_that_is_clipped():
+    torch.manual_seed(0)
+    model = dlbridge.load(Reader(nn.LSTM).double(), inputs={"x": "float64[batch,3,4]"})
+    data = {"x": RNG.normal(size=(12, 3, 4)), "label": 9 + RNG.normal(size=(12, 2))}
+    spec = TrainingSpec(
+        loss={"op": "MeanSquaredError"},
+        optimizer={"kind": "sgd", "learning_rate": 0.1},
+        clip={"norm": 0.5},
+        batch_size=4,
+    )
+    trained = {f: dlbridge.train(model, data, framework=f, spec=spec).model.weights for f in ("pytorch", "keras")}
+    for name in ("last.weight", "rnn.weight_ih", "rnn.weight_hh"):
+        np.testing.assert_allclose(trained["pytorch"][name], trained["keras"][name], rtol=1e-9)

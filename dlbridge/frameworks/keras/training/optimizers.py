@@ -137,7 +137,8 @@ class Optimizer(keras.optimizers.Optimizer):
     def _step(self, grads: Sequence[Any], variables: Sequence[Any], places: Sequence[int], row: Any) -> None:
         """One step of all weights."""
         grads = [ops.cast(g, v.dtype) for g, v in zip(grads, variables, strict=True)]
-        grads = grads if self.spec.clip is None else self.spec.clip.clipped(grads, functions)
+        if self.spec.clip is not None:
+            grads = self.spec.clip.clipped(grads, functions, [self.weights[place].count for place in places])
         rows = {dtype: ops.unstack(ops.cast(row, dtype)) for dtype in {v.dtype for v in variables}}
         by_type = {dtype: dict(zip(self._columns, numbers, strict=True)) for dtype, numbers in rows.items()}
         for place, gradient, variable in zip(places, grads, variables, strict=True):
