@@ -32,7 +32,7 @@ from dlbridge.frameworks.pytorch.export import (
 )
 from dlbridge.frameworks.pytorch.export.calling import Calling
 from dlbridge.frameworks.pytorch.export.examples import SIZES, Example, without_dtype
-from dlbridge.frameworks.pytorch.export.own_copy import own_copy
+from dlbridge.frameworks.pytorch.export.own_copy import are_shared, own_copy
 from dlbridge.frameworks.pytorch.export.tracing import IN_A_GRAPH, Tracing, is_foreign
 from dlbridge.frameworks.pytorch.export.training_mode import in_eval_mode
 from dlbridge.frameworks.pytorch.fx import guards, shape_kernels
@@ -118,7 +118,14 @@ def export(
             "(on the command line: --input 'x:float32[batch,3,224,224]')",
         )
     calling = calling or Calling()
-    module = own_copy(module)
+    exported = _of_copy(own_copy(module), inputs, dynamic, calling)
+    if are_shared(module, state.written_buffers(exported.program)):  # what one module writes to it, others read
+        exported = _of_copy(own_copy(module, part_buffers=False), inputs, dynamic, calling)
+    return exported
+
+
+def _of_copy(module: torch.nn.Module, inputs: Any, dynamic: Any, calling: Calling) -> Exported:
+    """Export a module that nobody else uses: with example sizes that are tried in turn."""
     first: DlbridgeError | None = None
     for sizes in SIZES:
         example = Example(inputs, dynamic, *sizes)
