@@ -144,3 +144,13 @@ def test_keys_that_a_file_gets_wrong_are_refused(tmp_path, keys):
     graph.metadata_props[traits.KEYS] = keys
     with pytest.raises(FileError):
         check_traits(graph)
+
+
+def test_other_outputs_of_a_file_have_no_keys(tmp_path):
+    """Of a cut graph they would be told under the names of others."""
+    module = nn.Sequential(nn.ReLU(), Heads(keys=KEYS[:1])).eval()
+    model = dlbridge.load(module, inputs={"input": "float32[batch,4]"})
+    frameworks.get("onnx").write(model, metadata=True).save(tmp_path / "net.onnx")
+    whole = dlbridge.load(tmp_path / "net.onnx")
+    assert traits.output_keys(whole.graph) == list(KEYS[:1])
+    assert traits.output_keys(dlbridge.load(tmp_path / "net.onnx", until_values=("0",)).graph) is None

@@ -12,6 +12,7 @@ from onnx_ir.passes.common import ShapeInferencePass
 from dlbridge.errors import SignatureError, suggest
 from dlbridge.frameworks.inputs import no_dtype, parse_input
 from dlbridge.frameworks.onnx import ReadOptions, stated_sizes
+from dlbridge.ops import traits
 from dlbridge.passes.unused import needed
 
 #: dtype as users write it -> that of the IR.
@@ -85,6 +86,8 @@ def cut(model: ir.Model, starts: Sequence[str], ends: Sequence[str], *, known: I
             old.name = f"{old.name}.cut"
         ir.convenience.replace_all_uses_with(old, new)
     graph.outputs[:] = [fresh.get(value, value) for value in outputs]
+    if ends:
+        traits.set_output_keys(graph, None)
     graph.inputs[:] = [*fresh.values(), *kept]
     for node in reversed(list(graph)):
         if node not in nodes:
