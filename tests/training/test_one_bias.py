@@ -24,6 +24,13 @@ class Reader(nn.Module):
         return self.last(self.rnn(x)[0][:, -1])
 
 
+class First(nn.Module):
+    """The outputs of a recurrent layer alone."""
+
+    def forward(self, results):
+        return results[0][:, -1]
+
+
 OPTIMIZERS = {
     "momentum": {"kind": "sgd", "learning_rate": 0.05, "momentum": 0.9},
     "adamw": {"kind": "adamw", "learning_rate": 0.01, "weight_decay": 0.1},
@@ -44,6 +51,20 @@ def test_what_is_read_from_pytorch_trains_as_there(kind, optimizer):
     np.testing.assert_allclose(outputs[0], outputs[1], rtol=1e-9, atol=1e-10)
     for name in ("last.weight", "rnn.weight_ih", "rnn.weight_hh"):
         np.testing.assert_allclose(trained["pytorch"].weights[name], trained["keras"].weights[name], rtol=1e-8)
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.RNN, nn.GRU])
+def test_a_step_that_is_scaled_by_the_size_of_a_matrix_is_not_of_two_biases(kind):
+    """LAMB scales matrices; Keras holds the biases of a GRU as the rows of one."""
+    torch.manual_seed(0)
+    module = nn.Sequential(kind(4, 5, batch_first=True), First(), nn.Linear(5, 2)).double()
+    model = dlbridge.load(module, inputs={"input": torch.zeros(2, 3, 4, dtype=torch.float64)})
+    data = {"input": RNG.normal(size=(24, 3, 4)), model.outputs[0].name: RNG.normal(size=(24, 2))}
+    lamb = {"kind": "lamb", "learning_rate": 0.02, "weight_decay": 0.1}
+    spec = TrainingSpec(loss={"op": "MeanSquaredError"}, optimizer=lamb, epochs=2, batch_size=4)
+    trained = {f: dlbridge.train(model, data, framework=f, spec=spec).model for f in ("pytorch", "keras")}
+    outputs = [m.to_pytorch()(torch.from_numpy(data["input"])).detach().numpy() for m in trained.values()]
+    np.testing.assert_allclose(outputs[0], outputs[1], rtol=1e-9, atol=1e-10)
 
 
 def test_a_frozen_second_bias_is_written_as_such():

@@ -30,7 +30,7 @@ def settings(source: Source, keys: Iterable[str], optimizer: Any, sums: Iterable
     Raises:
         TrainingError: When the framework holds a weight in a form in which the optimizer cannot compute its step.
     """
-    keys = list(keys)
+    keys, sums = list(keys), set(sums)
     _check_ties(source, keys)
     found = {}
     for key in keys:
@@ -38,15 +38,15 @@ def settings(source: Source, keys: Iterable[str], optimizer: Any, sums: Iterable
         names = tuple(dict.fromkeys(view.initializer for view in weight.views))
         shown = source.model.graph.initializers[names[0]].const_value
         assert shown is not None
-        if optimizer.of_whole_vectors and _has_two_biases(source, weight):
+        if optimizer.of_whole_vectors and (key in sums or _has_two_biases(source, weight)):
             raise TrainingError(
                 f"{optimizer.kind} makes a step of all numbers of a weight at once; here a recurrent layer holds its "
-                "bias with that of its state, which stays 0, as one",
+                "bias and that of its state as one",
                 where=names[0],
                 hint="train it by another optimizer",
             )
         axes = _matrix_axes(weight.views[0], shown.shape.numpy(), optimizer) if optimizer.of_whole_weights else None
-        found[key] = optimizer.of(names, axes)
+        found[key] = replace(optimizer.of(names, axes), is_vector=_is_vector(source, names[0]))
     for key in sums:
         _check_sum(source, source.weights[key].views[0].initializer, optimizer, found[key])
         found[key] = replace(found[key], count=2)
@@ -101,10 +101,31 @@ def _check_ties(source: Source, keys: Iterable[str]) -> None:
 
 def _has_two_biases(source: Source, weight: Weight) -> bool:
     """Whether it is both biases of a recurrent layer, as the standard has them in one."""
-    biases = {
-        node.inputs[3] for node in source.model.graph if is_op(node, "LSTM", "GRU", "RNN") and len(node.inputs) > 3
-    }
-    return weight.plain is not None and any(value is not None and value.name == weight.plain for value in biases)
+    biases = _recurrent_biases(source)
+    return any(v.initializer in biases and _count(source, v) == biases[v.initializer] for v in weight.views)
+
+
+def _recurrent_biases(source: Source) -> dict[str, int]:
+    """Name of a bias of a recurrent layer, as the standard has it -> how many numbers it has."""
+    nodes = [node for node in source.model.graph if is_op(node, "LSTM", "GRU", "RNN") and len(node.inputs) > 3]
+    names = {str(node.inputs[3].name) for node in nodes if node.inputs[3] is not None}
+    return {name: int(np.prod(_model_shape(source, name))) for name in names & source.model.graph.initializers.keys()}
+
+
+def _model_shape(source: Source, name: str) -> tuple[int, ...]:
+    held = source.model.graph.initializers[name].const_value
+    assert held is not None
+    return tuple(held.shape.numpy())
+
+
+def _count(source: Source, view: View) -> int:
+    """How many numbers of its initializer a view reads."""
+    return int(view.read(np.broadcast_to(np.zeros((), bool), _model_shape(source, view.initializer))).size)
+
+
+def _is_vector(source: Source, name: str) -> bool:
+    """Whether a weight is a vector to the model: the standard has the biases of a recurrent layer in one tensor."""
+    return name in _recurrent_biases(source) or sum(size > 1 for size in _model_shape(source, name)) <= 1
 
 
 def _matrix_axes(view: View, shape: Sequence[int], optimizer: Any) -> tuple[int, int] | None:

@@ -39,12 +39,15 @@ class LAMB(Moments):
 
     def step(self, g: Tensor, w: Tensor, slots: Slots, n: Numbers, weight: Weight, ops: Ops) -> tuple[Tensor, Slots]:
         m, v = self._moments(g, slots)
-        step = m / n["c1"] / (ops.sqrt(v / n["c2"]) + self.epsilon) + weight.decay * w
-        if sum(size > 1 for size in w.shape) > 1:
-            length, of_step = ops.sqrt(ops.sum(w * w)), ops.sqrt(ops.sum(step * step))
-            is_zero = (length * of_step) == 0
-            step = step * ops.where(is_zero, ops.ones_like(length), length / ops.where(is_zero, 1 + of_step, of_step))
-        return w - weight.count * (n["rate"] * weight.rate * step), {"m": m, "v": v}
+        slots, rate = {"m": m, "v": v}, n["rate"] * weight.rate
+        step, decay = m / n["c1"] / (ops.sqrt(v / n["c2"]) + self.epsilon), weight.decay * w
+        if weight.is_vector or sum(size > 1 for size in w.shape) <= 1:
+            return w - rate * (weight.count * step + decay), slots
+        step = step + decay
+        length, of_step = ops.sqrt(ops.sum(w * w)), ops.sqrt(ops.sum(step * step))
+        is_zero = (length * of_step) == 0
+        scale = ops.where(is_zero, ops.ones_like(length), length / ops.where(is_zero, 1 + of_step, of_step))
+        return w - rate * scale * step, slots
 
 
 class Adafactor(OptimizerPart):

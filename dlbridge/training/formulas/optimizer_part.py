@@ -39,6 +39,8 @@ class Weight:
             not exactly two of its axes are longer than 1.
         count: How many weights of the model take a step here: a weight that stands for the sum of two moves by two
             steps.
+        is_vector: Whether it is a vector to the model, whatever shape a framework holds it in; one of several axes is
+            else what it looks like.
         by_matrix: Whether an optimizer of matrices takes it (``Muon``).
     """
 
@@ -47,6 +49,7 @@ class Weight:
     is_coupled: bool = False
     axes: tuple[int, int] | None = None
     count: int = 1
+    is_vector: bool = False
     by_matrix: bool = True
 
 
