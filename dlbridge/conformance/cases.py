@@ -23,12 +23,11 @@ from dlbridge import frameworks
 from dlbridge.conformance import rounding
 from dlbridge.errors import UnsupportedOpError
 from dlbridge.model import Model
-from dlbridge.ops.keys import is_op, op_key
+from dlbridge.ops.keys import RANDOM_OPS, is_op, op_key
 
 #: Seconds that one test may take.
 TIME_LIMIT = 20
 #: Tests that draw random numbers have no right answer.
-_RANDOM = {"Bernoulli", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial"}
 #: Element types that frameworks hardly compute with: of fewer than 8 bits, and 8-bit floats.
 NARROW = {d for d in ir.DataType if d >= ir.DataType.FLOAT8E4M3FN}
 
@@ -70,7 +69,9 @@ class Case:
             return "of strings"
         if "ImageDecoder" in self.op_types:
             return "of image files (ImageDecoder)"
-        if self.op_types & _RANDOM or (self.name.startswith("test_training_dropout") and "zero" not in self.name):
+        if not self.op_types.isdisjoint(RANDOM_OPS) or (
+            self.name.startswith("test_training_dropout") and "zero" not in self.name
+        ):
             return "of random numbers"
         return None
 

@@ -11,7 +11,10 @@ from typing import Protocol
 
 from dlbridge.ops import extension
 
-__all__ = ["HasOp", "is_form", "is_op", "layer_key", "op_key"]
+__all__ = ["RANDOM_OPS", "HasOp", "is_form", "is_op", "layer_key", "op_key"]
+
+#: Ops of the standard that draw other numbers in each call.
+RANDOM_OPS = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial")
 
 #: Domains below ours that hold ops of their own: a further call of a module, a stand-in.
 _OWN = frozenset({"dlbridge.call", "dlbridge.missing"})

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
 
 from dlbridge.ops import traits
-from dlbridge.ops.keys import op_key
+from dlbridge.ops.keys import RANDOM_OPS, op_key
 from dlbridge.passes import shapes
 from dlbridge.passes.branches import take_known_branch
 from dlbridge.passes.constants import constant, lift_constants, merge_constants, replace_by_constant
@@ -29,8 +29,8 @@ from dlbridge.passes.unused import remove_unused
 _MAX_ELEMENTS = 1 << 20
 #: Ops whose result is not a function of their inputs, or that mean more than their result.
 _KEPT = frozenset(
-    {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial", "Dropout"}
-    | {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "If", "Loop", "Scan", "SequenceMap", "Constant"}
+    {*RANDOM_OPS, "Dropout", "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
+    | {"If", "Loop", "Scan", "SequenceMap", "Constant"}
 )
 #: Ops with an input that states how many elements the result has.
 _SIZED_BY_NUMBERS = frozenset(

@@ -18,7 +18,7 @@ import onnx_ir as ir
 
 from dlbridge.errors import DlbridgeError, suggest
 from dlbridge.ops import extension, traits
-from dlbridge.ops.keys import op_key
+from dlbridge.ops.keys import RANDOM_OPS, op_key
 from dlbridge.passes import shapes
 from dlbridge.passes.matching import origins, subgraphs
 from dlbridge.passes.precision import FLOAT32_SLOTS, TYPES, convert_node, convert_tensor
@@ -38,10 +38,9 @@ _REDUCTIONS = ("ReduceMean", "ReduceSum", "ReduceSumSquare", "ReduceL1", "Reduce
 _LOGARITHMS = ("ReduceLogSum", "ReduceLogSumExp", "Exp", "Log", "Pow", "Reciprocal", "Softplus", "Det")
 _ANGLES = ("Sinh", "Cosh", "Tan", "Asin", "Acos", "Asinh", "Acosh", "Atanh", "DFT", "STFT", "MelWeightMatrix", "Range")
 _QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "NonMaxSuppression")
-_RANDOM = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial")
 _LOSSES = ("SoftmaxCrossEntropyLoss", "NegativeLogLikelihoodLoss")
 _KEPT = frozenset(
-    (*_MEANS, *_MORE_MEANS, *_SOFTMAXES, *_REDUCTIONS, *_LOGARITHMS, *_ANGLES, *_QUANTIZED, *_RANDOM, *_LOSSES)
+    (*_MEANS, *_MORE_MEANS, *_SOFTMAXES, *_REDUCTIONS, *_LOGARITHMS, *_ANGLES, *_QUANTIZED, *RANDOM_OPS, *_LOSSES)
 )
 #: Ops whose result goes into a softmax with float32 numbers still: masks and scales of scores.
 _BEFORE_SOFTMAX = frozenset({"Add", "Sub", "Mul", "Div", "Where", "Max", "Min", "Clip"})

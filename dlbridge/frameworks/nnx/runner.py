@@ -20,7 +20,7 @@ from safetensors.numpy import load_file
 from dlbridge.errors import WeightsError
 from dlbridge.frameworks.nnx.exact import Exact
 from dlbridge.frameworks.nnx.wide import wide
-from dlbridge.ops.keys import is_op
+from dlbridge.ops.keys import RANDOM_OPS, is_op
 from dlbridge.source import safetensors_file
 from dlbridge.source.program import Source
 from dlbridge.source.weights import contiguous
@@ -35,8 +35,6 @@ _ASKS_FOR_NUMBERS = (
     jax.errors.TracerBoolConversionError,
     jax.errors.TracerIntegerConversionError,
 )
-#: Ops that draw other numbers in each call: compiled code would draw them once.
-_RANDOM = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial")
 
 
 def load(source: Source) -> nnx.Module:
@@ -143,7 +141,7 @@ def run(live: nnx.Module, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndar
     source = source_of(live)
     source.require_inputs(inputs)
     with wide():
-        call = _call if any(is_op(node, *_RANDOM) for node in source.model.graph.all_nodes()) else _compiled
+        call = _call if any(is_op(node, *RANDOM_OPS) for node in source.model.graph.all_nodes()) else _compiled
         out = call(live, *(jnp.asarray(inputs[n]) for n in source.inputs))
         return {n: np.asarray(v) for n, v in zip(source.outputs, _listed(source, out), strict=True)}
 

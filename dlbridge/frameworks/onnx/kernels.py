@@ -7,16 +7,13 @@ import onnx_ir as ir
 
 from dlbridge.frameworks.onnx import masks
 from dlbridge.ops import extension, traits
-from dlbridge.ops.keys import is_op
+from dlbridge.ops.keys import RANDOM_OPS, is_op
 from dlbridge.passes.inline import expand
 from dlbridge.passes.matching import match
 from dlbridge.passes.rewriter import Rewriter, Site
 
 #: Ops for whose form at opset 22 onnxruntime has no kernel, though it has one for the form before.
-_OLDER_FORMS = frozenset(
-    {"Bernoulli", "MaxRoiPool", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
-    | {"RoiAlign"}
-)
+_OLDER_FORMS = frozenset({*RANDOM_OPS, "MaxRoiPool", "RoiAlign"})
 
 
 def usual_opset(graph: ir.Graph) -> int:
