@@ -27,7 +27,6 @@ from dlbridge.ops.keys import RANDOM_OPS, is_op, op_key
 
 #: Seconds that one test may take.
 TIME_LIMIT = 20
-#: Tests that draw random numbers have no right answer.
 #: Element types that frameworks hardly compute with: of fewer than 8 bits, and 8-bit floats.
 NARROW = {d for d in ir.DataType if d >= ir.DataType.FLOAT8E4M3FN}
 

@@ -31,7 +31,7 @@ class Layer:
         new: The code that makes it.
         weights: Slot (``weight``, ``bias``) -> how it is made of initializers.
         frozen: Slots that do not train, though their initializer does.
-        called: What people call it, where that is not what they call what its node computes.
+        called: What people call it, where its node has another name.
     """
 
     new: Code

@@ -87,7 +87,7 @@ class CopiesAhead:
         return _tensor(array) if array.dtype == dtype and _is_shared(array) else to_tensor(array, dtype)
 
     def _copied(self, key: str) -> np.ndarray:
-        """A copy of a weight that a tensor can share; another one as it is."""
+        """A weight's array; of a large one, a copy whose memory the tensor then takes over."""
         array = self._read(key)
         return _aligned(array) if _is_shared(array) else array
 

@@ -50,7 +50,7 @@ def spread_steps(op: Op, arrays: ArrayDialect) -> Code:
 
 
 def padded(op: Op, rows: Code) -> Code:
-    """The rows that an Embedding looks up, where the framework's own knows no padding: it keeps that row as it is."""
+    """An Embedding's lookup whose padding row gets no gradient, where the framework's own layer has no such row."""
     table, padding = op.value(1), op.attr("padding_idx")
     if padding < 0 or table is None or not traits.is_trained(table):
         return rows

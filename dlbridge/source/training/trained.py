@@ -32,13 +32,14 @@ def settings(source: Source, keys: Iterable[str], optimizer: Any, sums: Iterable
     """
     keys, sums = list(keys), set(sums)
     _check_ties(source, keys)
+    biases = _recurrent_biases(source)
     found = {}
     for key in keys:
         weight = source.weights[key]
         names = tuple(dict.fromkeys(view.initializer for view in weight.views))
         shown = source.model.graph.initializers[names[0]].const_value
         assert shown is not None
-        if optimizer.of_whole_vectors and (key in sums or _has_two_biases(source, weight)):
+        if optimizer.of_whole_vectors and (key in sums or _has_two_biases(source, weight, biases)):
             raise TrainingError(
                 f"{optimizer.kind} makes a step of all numbers of a weight at once; here a recurrent layer holds its "
                 "bias and that of its state as one",
@@ -46,7 +47,8 @@ def settings(source: Source, keys: Iterable[str], optimizer: Any, sums: Iterable
                 hint="train it by another optimizer",
             )
         axes = _matrix_axes(weight.views[0], shown.shape.numpy(), optimizer) if optimizer.of_whole_weights else None
-        found[key] = replace(optimizer.of(names, axes), is_vector=_is_vector(source, names[0]))
+        is_vector = names[0] in biases or sum(size > 1 for size in shown.shape.numpy()) <= 1
+        found[key] = replace(optimizer.of(names, axes), is_vector=is_vector)
     for key in sums:
         _check_sum(source, source.weights[key].views[0].initializer, optimizer, found[key])
         found[key] = replace(found[key], count=2)
@@ -99,9 +101,8 @@ def _check_ties(source: Source, keys: Iterable[str]) -> None:
             seen |= one
 
 
-def _has_two_biases(source: Source, weight: Weight) -> bool:
+def _has_two_biases(source: Source, weight: Weight, biases: Mapping[str, int]) -> bool:
     """Whether it is both biases of a recurrent layer, as the standard has them in one."""
-    biases = _recurrent_biases(source)
     return any(v.initializer in biases and _count(source, v) == biases[v.initializer] for v in weight.views)
 
 
@@ -121,11 +122,6 @@ def _model_shape(source: Source, name: str) -> tuple[int, ...]:
 def _count(source: Source, view: View) -> int:
     """How many numbers of its initializer a view reads."""
     return int(view.read(np.broadcast_to(np.zeros((), bool), _model_shape(source, view.initializer))).size)
-
-
-def _is_vector(source: Source, name: str) -> bool:
-    """Whether a weight is a vector to the model: the standard has the biases of a recurrent layer in one tensor."""
-    return name in _recurrent_biases(source) or sum(size > 1 for size in _model_shape(source, name)) <= 1
 
 
 def _matrix_axes(view: View, shape: Sequence[int], optimizer: Any) -> tuple[int, int] | None:

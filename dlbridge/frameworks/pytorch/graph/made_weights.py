@@ -22,7 +22,7 @@ class MadeWeights:
     def __init__(self) -> None:
         self.by_name: dict[str, ir.Value] = {}
         self.sources: dict[ir.Value, list[str]] = {}
-        #: Name -> what it is made of: another layer may have a weight of this name.
+        #: Name -> the weights that it is made of: a name that other weights have taken gets a number.
         self._parts: dict[str, tuple[int, ...]] = {}
 
     def add(
