@@ -59,12 +59,12 @@ class ArrayDialect:
     cast: Callable[[Any, Raw], Code]
     ints: Callable[[Op, int], Any]
     number: Callable[[Op, int], Any]
+    dropout: Callable[[float], Code]
     widened: frozenset[str] = frozenset()
     usual: ir.DataType | None = None
     in_python: str = "{}"
     activations: Mapping[str, Activation] = field(default_factory=dict)
     special: Mapping[str, str] = field(default_factory=dict)
-    dropout: Callable[[float], Code] = lambda ratio: code("{}", ratio)
 
     def name(self, function: str) -> str:
         """What the framework calls a function, which is named as in ``keras.ops``."""
